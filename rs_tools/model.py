@@ -1,0 +1,61 @@
+"""The seam: all that the tools know of the network is `VisionModel.ask`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from vlm.prompts import Answer, Query
+
+DEFAULT = "embedded"
+"""What is loaded when neither an argument nor the environment variable RS_TOOLS_MODEL names a model."""
+
+
+class VisionModel(Protocol):
+    """Anything that answers questions about images.
+
+    name: said in every result. tile_size: how many native pixels of a large raster one question should see. A model
+    may also have `mask_grid`, the number of rows and of columns of the masks it writes; then every mask is held to it.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        ...
+
+    @property
+    def tile_size(self) -> int:
+        """Side of the square of native pixels that one question should see."""
+        ...
+
+    def ask(self, queries: Sequence[Query]) -> list[Answer]:
+        """One answer per query, in order; tasks may be mixed."""
+        ...
+
+
+_lock = threading.Lock()
+_loaded: dict[tuple[Any, ...], VisionModel] = {}
+
+
+def load_model(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+) -> VisionModel:
+    """The model from "embedded", "published", a folder or a hub id; loaded once per set of arguments, then shared.
+
+    Without `source` the environment variable RS_TOOLS_MODEL decides, else "embedded". device: "cpu", "cuda" ...; dtype:
+    "float32", "bfloat16" ...; revision: of a hub id. torch is imported here, at the first call.
+    """
+    chosen = os.fspath(source) if source is not None else os.environ.get("RS_TOOLS_MODEL") or DEFAULT
+    key = (chosen, device, dtype, revision)
+    with _lock:
+        if key not in _loaded:
+            from vlm.generation import RSUniVLM
+
+            _loaded[key] = RSUniVLM.load(chosen, device=device, dtype=dtype, revision=revision)
+        return _loaded[key]

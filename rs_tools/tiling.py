@@ -1,0 +1,169 @@
+"""Which tiles cover an image, which pixels each owns, and how boxes seen by several tiles become one: arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from rs_tools.errors import TooLarge
+from rs_tools.geometry import Box, Window
+
+WHOLE = 1.5
+"""An image whose longer side is at most this many tiles is asked as a whole."""
+
+MARGIN = 1 / 8
+"""Least share of a tile's side that is seen beyond its core where another tile follows."""
+
+MAX_TILES = 4096
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of an image. core: the pixels that this tile owns; view: the pixels that it sees (core and margin)."""
+
+    core: Window
+    view: Window
+    image: Window
+
+    def claims(self, box: Box) -> bool:
+        """Whether the middle of a box lies in the core, or within a hundredth of the view beside it.
+
+        Boxes are told in hundredths: two tiles may each believe that the other owns an object on their common border.
+        """
+        (x, y), core = box.center, self.core
+        slack_x, slack_y = self.view.width / 100, self.view.height / 100
+        return core.left - slack_x <= x <= core.right + slack_x and core.top - slack_y <= y <= core.bottom + slack_y
+
+
+def cover(width: int, height: int, size: int) -> list[Tile]:
+    """Tiles for an image, row by row: views of `size` pixels overlap, cores share out every pixel exactly once.
+
+    One tile sees everything when the longer side is at most 1.5 x `size`. Raises TooLarge beyond 4096 tiles.
+    """
+    image = Window(0, 0, width, height)
+    if max(width, height) <= WHOLE * size:
+        return [Tile(image, image, image)]
+    margin = int(size * MARGIN)
+    columns, rows = _spans(width, size, margin), _spans(height, size, margin)
+    if len(columns) * len(rows) > MAX_TILES:
+        raise TooLarge(
+            f"{width} x {height} pixels need {len(columns) * len(rows)} tiles of {size} pixels, more than {MAX_TILES}: "
+            "cut out the part of interest, or reduce the raster (gdal_translate -srcwin or -outsize)."
+        )
+    return [
+        Tile(Window(left, top, right, bottom), Window(view_left, view_top, view_right, view_bottom), image)
+        for (top, bottom, view_top, view_bottom) in rows
+        for (left, right, view_left, view_right) in columns
+    ]
+
+
+def _spans(length: int, size: int, margin: int) -> list[tuple[int, int, int, int]]:
+    """Core start and end, view start and end along one axis; the views are spread evenly, cores meet midway."""
+    if length <= size:
+        return [(0, length, 0, length)]
+    count = -(-(length - 2 * margin) // (size - 2 * margin))
+    starts = [number * (length - size) // (count - 1) for number in range(count)]
+    borders = [
+        0,
+        *((start + following + size) // 2 for start, following in pairwise(starts)),
+        length,
+    ]
+    return [(borders[n], borders[n + 1], start, start + size) for n, start in enumerate(starts)]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A box that one tile saw, in pixels of the whole image. source: pieces of one answer are never merged."""
+
+    box: Box
+    tile: Tile
+    confidence: float | None = None
+    source: int = 0
+
+    @property
+    def cut_sides(self) -> frozenset[str]:
+        """Sides where the box ends at the edge of the view and the image goes on: the object may, too."""
+        view, image, box = self.tile.view, self.tile.image, self.box
+        slack_x, slack_y = view.width / 100, view.height / 100  # boxes are told in hundredths
+        return frozenset(
+            side
+            for side, cut in (
+                ("left", box.left - view.left <= slack_x and view.left > image.left),
+                ("top", box.top - view.top <= slack_y and view.top > image.top),
+                ("right", view.right - box.right <= slack_x and view.right < image.right),
+                ("bottom", view.bottom - box.bottom <= slack_y and view.bottom < image.bottom),
+            )
+            if cut
+        )
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the edge of the view cuts the object."""
+        return bool(self.cut_sides)
+
+
+def merge(pieces: Sequence[Piece]) -> list[Piece]:
+    """One piece per object, from all that the tiles saw.
+
+    A tile keeps the whole objects whose middle it owns and every object that its edge cuts. Pieces of different tiles
+    are one object when they overlap well (IoU >= 0.5; if one is cut, also when 0.7 of the smaller lies in the larger),
+    or when both are cut and continue each other (0.5 of the narrower side is shared across the overlap). A whole view
+    of an object replaces its cut pieces; cut pieces alone are joined. Pieces of one answer stay apart.
+    """
+    kept: list[Piece] = []
+    owned = [piece for piece in pieces if piece.is_cut or piece.tile.claims(piece.box)]
+    for piece in sorted(owned, key=lambda piece: (piece.is_cut, -(piece.confidence or 0.0), -piece.box.area)):
+        while (partner := _partner(piece, kept)) is not None:
+            other = kept.pop(partner)
+            piece = _joined(other, piece)
+        kept.append(piece)
+    return kept
+
+
+def _partner(piece: Piece, kept: Sequence[Piece]) -> int | None:
+    """Which kept piece is the same object, if any: the one that overlaps best."""
+    if not kept:
+        return None
+    boxes = np.array([(other.box.left, other.box.top, other.box.right, other.box.bottom) for other in kept])
+    box = piece.box
+    touching = (
+        (boxes[:, 0] < box.right) & (boxes[:, 2] > box.left) & (boxes[:, 1] < box.bottom) & (boxes[:, 3] > box.top)
+    )
+    same = [n for n in np.flatnonzero(touching).tolist() if kept[n].source != piece.source and _same(kept[n], piece)]
+    return max(same, key=lambda n: kept[n].box.iou(box)) if same else None
+
+
+def _same(first: Piece, second: Piece) -> bool:
+    one, two = first.box, second.box
+    small, large = (one, two) if one.area <= two.area else (two, one)
+    if one.iou(two) >= 0.5 or ((first.is_cut or second.is_cut) and small.share_inside(large) >= 0.7):
+        return True
+    if not (first.is_cut and second.is_cut):
+        return False
+    shared_x = min(one.right, two.right) - max(one.left, two.left)
+    shared_y = min(one.bottom, two.bottom) - max(one.top, two.top)
+    facing_x = {"left", "right"} <= first.cut_sides | second.cut_sides
+    facing_y = {"top", "bottom"} <= first.cut_sides | second.cut_sides
+    beside = facing_x and shared_y >= 0.5 * min(one.height, two.height)
+    below = facing_y and shared_x >= 0.5 * min(one.width, two.width)
+    return beside or below
+
+
+def _joined(kept: Piece, piece: Piece) -> Piece:
+    """Two pieces of one object as one: a whole view wins over a cut one, two cut ones are joined."""
+    if not kept.is_cut:
+        return kept
+    if not piece.is_cut:
+        return piece
+    known = [confidence for confidence in (kept.confidence, piece.confidence) if confidence is not None]
+    whole = Tile(kept.tile.image, _around(kept.tile.view, piece.tile.view), kept.tile.image)
+    return replace(kept, box=kept.box.union(piece.box), tile=whole, confidence=max(known, default=None))
+
+
+def _around(one: Window, two: Window) -> Window:
+    return Window(
+        min(one.left, two.left), min(one.top, two.top), max(one.right, two.right), max(one.bottom, two.bottom)
+    )

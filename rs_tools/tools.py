@@ -1,0 +1,878 @@
+"""The eight tools: plain typed functions from an image to a typed answer.
+
+Parameters before `*` are what an agent may say; the docstring is what it reads to choose the tool. Parameters after `*`
+are what the program supplies: `model` (default: `load_model()`), `progress(done, total, message)` after each group of
+questions, and `cancel`, looked at between groups (a `threading.Event` will do).
+
+An image is a path, a PIL image, a numpy array, or a `Scene` from `open_scene`. A raster whose longer side exceeds
+1.5 tiles of the model is read tile by tile at full resolution where the question is about places (boxes, masks), and
+seen whole but reduced where it is about the image (category, words).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rs_tools import tiling
+from rs_tools.errors import Cancelled, InvalidInput, RasterError, UnreadableAnswer
+from rs_tools.geometry import Box, Window, dilate, outlines
+from rs_tools.model import VisionModel, load_model
+from rs_tools.raster import UNREAD, ImageInput, Scene, View, open_pair, open_scene
+from rs_tools.results import (
+    AnsweredQuestion,
+    ChangeDescription,
+    ChangeDetection,
+    Finding,
+    FoundBox,
+    Grounding,
+    ImageInfo,
+    MaskPolygon,
+    RegionDescription,
+    SceneClass,
+    SceneDescription,
+    Segmentation,
+    Step,
+    readable,
+)
+from vlm import text_box, text_mask
+from vlm.prompts import Answer, Query, Task, list_categories
+
+GROUP = 16
+"""How many tiles are asked at once; progress is told and `cancel` looked at after each group."""
+
+MAX_VERTICES = 120
+"""Most polygon corners in one answer: a language model has to read them."""
+
+LEAST_SHARE = 0.001
+"""Share of the pixels read from which a mask of change votes for change."""
+
+GENERAL_CLASSES: tuple[str, ...] = (
+    "airport", "bare land", "beach", "bridge", "commercial area", "dense residential area", "desert", "farmland",
+    "forest", "golf course", "harbor", "industrial area", "lake", "meadow", "mountain", "park", "parking lot",
+    "port", "power station", "railway station", "river", "road", "school", "snow and ice", "solar farm",
+    "sparse residential area", "sports field", "storage tanks", "stadium", "wetland",
+)  # fmt: skip
+"""The categories that `classify_scene` chooses from when none are given."""
+
+Progress = Callable[[int, int, str], None]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Finding)
+
+
+class Cancel(Protocol):
+    """Whatever says whether to stop; `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """True once the caller wants no more."""
+        ...
+
+
+class _Never:
+    def is_set(self) -> bool:
+        return False
+
+
+never: Cancel = _Never()
+
+
+def ignore(done: int, total: int, message: str) -> None:
+    """Hear of progress and do nothing."""
+
+
+_BEFORE = "Path of the earlier image (GeoTIFF, PNG, JPEG or WebP)"
+_AFTER = (
+    "Path of the later image of the same place; with a CRS it is laid on the earlier image's grid, else the same size"
+)
+
+Image = Annotated[ImageInput, Field(description="Path of a satellite or aerial image (GeoTIFF, PNG, JPEG or WebP)")]
+Before = Annotated[ImageInput, Field(description=_BEFORE)]
+After = Annotated[ImageInput, Field(description=_AFTER)]
+ClassName = Annotated[
+    str,
+    Field(
+        description="One land-cover or object class, singular, e.g. building, road, water", min_length=1, max_length=100
+    ),
+]
+
+
+def ground_object(
+    image: Image,
+    query: Annotated[
+        str,
+        Field(
+            description="The object to find, e.g. 'airplane' or 'the ship next to the pier'",
+            min_length=1,
+            max_length=200,
+        ),
+    ],
+    *,
+    model: VisionModel | None = None,
+    progress: Progress = ignore,
+    cancel: Cancel = never,
+) -> Grounding:
+    """Find an object that is described in words and return a box for each place where it is. Use it for "where is" and "how many" questions about things that can be counted (airplanes, ships, storage tanks, houses); use segment_class for areas such as water or roads. Boxes are left, top, right, bottom in pixels from the top-left corner, and for a georeferenced raster also map coordinates, WGS84 longitude and latitude, and ground area. Large rasters are searched tile by tile at full resolution; objects of a few pixels are easily missed, and boxes are precise to about one hundredth of a tile."""  # noqa: E501
+    query = _said(query, "query", 200)
+    scene = open_scene(image)
+    model = model or load_model()
+    tiles = tiling.cover(scene.grid.width, scene.grid.height, model.tile_size)
+    asking = _Asking(model, progress, cancel, total=len(tiles) + (len(tiles) > 1))
+    pieces: list[tiling.Piece] = []
+    for number, (tile, _, answer) in enumerate(asking.tiles([scene], tiles, Task.GROUND, query)):
+        boxes = asking.read(answer, lambda text: text_box.decode(text))
+        pieces += [tiling.Piece(_from_percent(box, tile.view), tile, answer.confidence, number) for box in boxes or ()]
+    if len(tiles) > 1:
+        pieces += _larger_than_a_tile(asking, scene, query, pieces)
+    asking.demand_an_answer(scene, f"boxes of '{query}'")
+    found = sorted(tiling.merge(pieces), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left))
+    boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
+    return _seen(
+        Grounding(
+            **asking.facts(),
+            confidence=asking.confidence,
+            image=ImageInfo.of(scene),
+            warnings=[*scene.warnings, *asking.warnings(tiles)],
+            query=query,
+            found=bool(boxes_found),
+            count=len(boxes_found),
+            boxes=boxes_found,
+        ),
+        scene,
+    )
+
+
+def segment_class(
+    image: Image,
+    class_name: ClassName,
+    *,
+    model: VisionModel | None = None,
+    progress: Progress = ignore,
+    cancel: Cancel = never,
+) -> Segmentation:
+    """Mark every pixel of one class (water, road, building, vegetation ...) and return how much of the image it covers. Use it for "how much", "what area" and "show me all of" questions about land cover; use ground_object to count separate things. Returns the share of the image, the pixel count, the area in square metres when the raster has a CRS, and simplified outlines in pixels from the top-left corner (longitude and latitude too, with a CRS); the mask itself can be saved as GeoTIFF. Edges are as coarse as the model's mask grid, and small things such as single cars are blurred or missed."""  # noqa: E501
+    class_name = _class(class_name)
+    scene = open_scene(image)
+    model = model or load_model()
+    tiles = tiling.cover(scene.grid.width, scene.grid.height, model.tile_size)
+    asking = _Asking(model, progress, cancel, total=len(tiles))
+    indices = _mask(asking, [scene], tiles, Task.SEGMENT, class_name)
+    asking.demand_an_answer(scene, f"a mask of '{class_name}'")
+    result = Segmentation(
+        **asking.facts(),
+        **_measured(indices, scene),
+        confidence=asking.confidence,
+        image=ImageInfo.of(scene),
+        warnings=[*scene.warnings, *asking.warnings(tiles)],
+        class_name=class_name,
+    )
+    result._indices = indices
+    return _seen(result, scene)
+
+
+def describe_changes(
+    before: Before,
+    after: After,
+    *,
+    model: VisionModel | None = None,
+    progress: Progress = ignore,
+    cancel: Cancel = never,
+) -> ChangeDescription:
+    """Say in a sentence what changed between an earlier and a later image of the same place. Use it first when it is not known what kind of change to look for; use detect_changes to measure and map the change of one class. Returns the words and whether they say that anything changed. Both images are seen whole, so on large rasters only large changes are noticed; differences of season, light and sensor can be taken for change."""  # noqa: E501
+    first, second = open_pair(before, after)
+    model = model or load_model()
+    asking = _Asking(model, progress, cancel, total=1)
+    answer, warnings = asking.whole([first, second], Task.DESCRIBE_CHANGE)
+    words = _words(answer)
+    return _seen(
+        ChangeDescription(
+            model=model.name,
+            confidence=_share(answer.confidence),
+            image=ImageInfo.of(first),
+            after_image=ImageInfo.of(second),
+            warnings=[*_both(first, second), *warnings],
+            description=words,
+            changed=not says_unchanged(words),
+        ),
+        first,
+        second,
+    )
+
+
+def detect_changes(
+    before: Before,
+    after: After,
+    class_name: ClassName,
+    reasoning: Annotated[
+        Literal["steps", "direct"],
+        Field(description="'steps' gathers evidence step by step and compares it; 'direct' asks once and is faster"),
+    ] = "steps",
+    *,
+    model: VisionModel | None = None,
+    progress: Progress = ignore,
+    cancel: Cancel = never,
+) -> ChangeDetection:
+    """Decide whether one class (e.g. building) changed between an earlier and a later image of the same place, and where. Use it to measure and map change of a known kind; use describe_changes when the kind is not known. With reasoning 'steps' it (1) describes the change in words, (2) marks the class before and (3) after, (4) takes their difference, (5) marks the change directly, and (6) decides: a step votes for change when its words report one or its mask covers at least 0.1 % of what was read; words, difference and direct mask have one vote each and the majority decides, so two agreeing masks can overrule the words; a tie goes to the direct mask, else to the difference. The mask returned is the direct one if it votes for change, else the difference, and it is empty when the verdict is no change. Every step is returned as evidence and a disagreement is said. With 'direct' only step 5 is taken. Returns the verdict, share, pixels, square metres when there is a CRS, and outlines in pixels of the earlier image (longitude and latitude too, with a CRS)."""  # noqa: E501
+    class_name = _class(class_name)
+    if reasoning not in ("steps", "direct"):
+        raise InvalidInput(f"reasoning is {reasoning!r}: say 'steps' or 'direct'.")
+    first, second = open_pair(before, after)
+    model = model or load_model()
+    tiles = tiling.cover(first.grid.width, first.grid.height, model.tile_size)
+    stepwise = reasoning == "steps"
+    asking = _Asking(model, progress, cancel, total=3 * len(tiles) + 1 if stepwise else len(tiles))
+    steps: list[Step] = []
+    masks: dict[str, NDArray[np.uint8]] = {}
+    warnings: list[str] = []
+    if stepwise:
+        caption_step, more = _caption_step(asking, first, second)
+        steps.append(caption_step)
+        warnings += more
+        for name, scene in (("class before", first), ("class after", second)):
+            step, masks[name] = _mask_step(asking, name, [scene], tiles, Task.SEGMENT, class_name, votes=False)
+            steps.append(step)
+        step, masks["difference"] = _difference_step(masks["class before"], masks["class after"], class_name, model)
+        steps.append(step)
+    step, masks["direct change"] = _mask_step(
+        asking, "direct change", [first, second], tiles, Task.SEGMENT_CHANGE, class_name, votes=True
+    )
+    steps.append(step)
+    asking.demand_an_answer(first, f"a mask of changed '{class_name}'")
+    changed, agreement, chosen, verdict = _verdict(steps, class_name)
+    if stepwise:
+        steps.append(verdict)
+    indices = masks[chosen].copy()
+    if not changed:
+        indices[indices == 1] = 0
+    if not agreement:
+        warnings.append(verdict.answer)
+    difference = steps[3].numbers if stepwise else {}
+    result = ChangeDetection(
+        **asking.facts(),
+        **_measured(indices, first),
+        confidence=asking.confidence,
+        image=ImageInfo.of(first),
+        after_image=ImageInfo.of(second),
+        warnings=[*_both(first, second), *warnings, *asking.warnings(tiles)],
+        class_name=class_name,
+        reasoning=reasoning,
+        changed=changed,
+        agreement=agreement,
+        caption=steps[0].answer if stepwise else "",
+        appeared_pixels=int(difference["appeared_pixels"]) if stepwise else None,
+        disappeared_pixels=int(difference["disappeared_pixels"]) if stepwise else None,
+        steps=steps,
+    )
+    result._indices = indices
+    result._masks = masks
+    return _seen(result, first, second)
+
+
+def classify_scene(
+    image: Image,
+    classes: Annotated[
+        Sequence[str],
+        Field(
+            description="The categories to choose from; leave out for a general list of 30",
+            min_length=2,
+            max_length=200,
+        ),
+    ] = GENERAL_CLASSES,
+    *,
+    model: VisionModel | None = None,
+    progress: Progress = ignore,
+    cancel: Cancel = never,
+) -> SceneClass:
+    """Choose the category that fits a whole image best, out of the categories given (or a general list of 30 scene types). Use it to sort or filter images; use describe_scene for free words and answer_question for anything else. Returns one of the categories, spelled as given, with a confidence. The image is seen whole, so a large raster with several scene types gets the most prominent one; there is no answer "none of these" unless it is among the categories."""  # noqa: E501
+    choices = _choices(classes)
+    scene = open_scene(image)
+    model = model or load_model()
+    asking = _Asking(model, progress, cancel, total=1)
+    answer, warnings = asking.whole([scene], Task.CLASSIFY, list_categories(choices), tuple(choices))
+    label = _chosen(answer.text, choices)
+    return _seen(
+        SceneClass(
+            model=model.name,
+            confidence=_share(answer.confidence),
+            image=ImageInfo.of(scene),
+            warnings=[*scene.warnings, *warnings],
+            label=label,
+            classes=choices,
+        ),
+        scene,
+    )
+
+
+def describe_scene(
+    image: Image,
+    *,
+    model: VisionModel | None = None,
+    progress: Progress = ignore,
+    cancel: Cancel = never,
+) -> SceneDescription:
+    """Describe a satellite or aerial image in a sentence or two. Use it first when nothing is known of an image; use ground_object, segment_class or answer_question for anything that has to be exact. Returns the model's words, which are a reading of the picture and not a measurement; counts and names of places in them are not to be trusted. The image is seen whole, so on a large raster small things are not mentioned."""  # noqa: E501
+    scene = open_scene(image)
+    model = model or load_model()
+    asking = _Asking(model, progress, cancel, total=1)
+    answer, warnings = asking.whole([scene], Task.CAPTION)
+    return _seen(
+        SceneDescription(
+            model=model.name,
+            confidence=_share(answer.confidence),
+            image=ImageInfo.of(scene),
+            warnings=[*scene.warnings, *warnings],
+            description=_words(answer),
+        ),
+        scene,
+    )
+
+
+def answer_question(
+    image: Image,
+    question: Annotated[
+        str,
+        Field(description="A short question about the image, e.g. 'Is there a river?'", min_length=1, max_length=500),
+    ],
+    *,
+    model: VisionModel | None = None,
+    progress: Progress = ignore,
+    cancel: Cancel = never,
+) -> AnsweredQuestion:
+    """Answer a short question about an image, such as "Is there a river?" or "Is this a rural or an urban area?". Use it for presence, comparison and kind; use ground_object to count or locate and segment_class to measure area, which are more reliable than a number in words. Returns the model's answer, mostly one word, with a confidence. The image is seen whole, so on a large raster small things go unseen."""  # noqa: E501
+    question = _said(question, "question", 500)
+    scene = open_scene(image)
+    model = model or load_model()
+    asking = _Asking(model, progress, cancel, total=1)
+    answer, warnings = asking.whole([scene], Task.QUESTION, question)
+    return _seen(
+        AnsweredQuestion(
+            model=model.name,
+            confidence=_share(answer.confidence),
+            image=ImageInfo.of(scene),
+            warnings=[*scene.warnings, *warnings],
+            question=question,
+            answer=_words(answer),
+        ),
+        scene,
+    )
+
+
+def describe_region(
+    image: Image,
+    box: Annotated[
+        Sequence[float],
+        Field(description="left, top, right, bottom in pixels from the top-left corner", min_length=4, max_length=4),
+    ],
+    *,
+    model: VisionModel | None = None,
+    progress: Progress = ignore,
+    cancel: Cancel = never,
+) -> RegionDescription:
+    """Say what is inside a box of an image. Use it to identify something at a known place, for instance a box that ground_object returned; use describe_scene for the whole image. The box is left, top, right, bottom in pixels from the top-left corner and must lie inside the image. Returns the model's words and the box, with map coordinates when the raster has a CRS. On a large raster the model sees the surroundings of the box at full resolution, not the whole image."""  # noqa: E501
+    scene = open_scene(image)
+    region = _region(box, scene)
+    model = model or load_model()
+    asking = _Asking(model, progress, cancel, total=1)
+    window, warnings = _surroundings(region, scene, model.tile_size)
+    text = text_box.encode([_to_percent(region, window)])
+    answer, more = asking.whole([scene], Task.DESCRIBE_REGION, text, window=window)
+    return _seen(
+        RegionDescription(
+            model=model.name,
+            confidence=_share(answer.confidence),
+            image=ImageInfo.of(scene),
+            warnings=[*scene.warnings, *warnings, *more],
+            box=FoundBox.of(region, scene.grid, "region", None),
+            description=_words(answer),
+        ),
+        scene,
+    )
+
+
+TOOLS: tuple[Callable[..., Finding], ...] = (
+    ground_object,
+    segment_class,
+    describe_changes,
+    detect_changes,
+    classify_scene,
+    describe_scene,
+    answer_question,
+    describe_region,
+)
+
+
+# What was said, checked ---------------------------------------------------------------------------------------------
+
+
+def _said(text: str, name: str, limit: int) -> str:
+    """Text that may go into a prompt: one line of words, none of which is part of the prompt's own structure."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"{name} is a {type(text).__name__}, not text: pass a string.")
+    words = text.strip()
+    if not words:
+        raise InvalidInput(f"{name} is empty: say what to look for.")
+    if len(words) > limit:
+        raise InvalidInput(f"{name} has {len(words)} characters, more than {limit}: say it shorter.")
+    if readable(words) != words or "\n" in words:
+        raise InvalidInput(f"{name} holds control or invisible characters: pass plain text on one line.")
+    if "<image>" in words or "<|" in words:
+        raise InvalidInput(f"{name} holds a marker of the prompt (<image> or <|): pass plain words.")
+    return words
+
+
+def _class(name: str) -> str:
+    words = _said(name, "class_name", 100)
+    if words.lower() == "others" or any(mark in words for mark in "*|"):
+        raise InvalidInput(
+            f"class_name is '{words}', which means something else in a mask: name the class in other words."
+        )
+    return words
+
+
+def _choices(classes: Sequence[str]) -> list[str]:
+    if isinstance(classes, str):
+        raise InvalidInput("classes is one text: pass a list of category names.")
+    names = [_said(name, "classes", 100) for name in classes]
+    if not 2 <= len(names) <= 200:
+        raise InvalidInput(f"classes has {len(names)} names: pass 2 to 200 categories.")
+    if len({_letters(name) for name in names}) < len(names):
+        raise InvalidInput("classes names a category twice: pass each once.")
+    return names
+
+
+def _region(box: Sequence[float], scene: Scene) -> Box:
+    try:
+        left, top, right, bottom = (float(value) for value in box)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"box is {readable(repr(box), 80)}: pass four numbers, left, top, right, bottom in pixels."
+        ) from error
+    width, height = scene.grid.width, scene.grid.height
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise InvalidInput(
+            f"The box {left:g}, {top:g}, {right:g}, {bottom:g} does not lie inside the image of {width} x {height} "
+            f"pixels: "
+            "pass left < right and top < bottom in pixels from the top-left corner."
+        )
+    return Box(left, top, right, bottom)
+
+
+# Asking -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Asking:
+    """One run of a tool: asks the model in groups, tells progress, and counts what was understood."""
+
+    model: VisionModel
+    progress: Progress
+    cancel: Cancel
+    total: int
+    done: int = 0
+    read_count: int = 0
+    unread_count: int = 0
+    empty_count: int = 0
+    confidences: list[float] = field(default_factory=list)
+    raw: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    def tiles(
+        self, scenes: Sequence[Scene], tiles: Sequence[tiling.Tile], task: Task, text: str, labels: tuple[str, ...] = ()
+    ) -> Iterator[tuple[tiling.Tile, NDArray[np.bool_], Answer]]:
+        """Ask every tile that has a valid pixel in all scenes; yield the tile, its valid mask and the answer."""
+        for start in range(0, len(tiles), GROUP):
+            self._look_for_cancel()
+            group = tiles[start : start + GROUP]
+            asked: list[tuple[tiling.Tile, NDArray[np.bool_]]] = []
+            queries = []
+            for tile in group:
+                views = [scene.read(tile.view) for scene in scenes]
+                valid = np.logical_and.reduce([view.valid for view in views])
+                if valid.any():
+                    asked.append((tile, valid))
+                    queries.append(Query(task, tuple(view.rgb for view in views), text, labels))
+                else:
+                    self.empty_count += 1
+            answers = self.model.ask(queries) if queries else []
+            for (tile, valid), answer in zip(asked, answers, strict=True):
+                yield tile, valid, answer
+            self._tell(len(group), f"{task.value.replace('_', ' ')}: {start + len(group)} of {len(tiles)} tiles")
+
+    def whole(
+        self,
+        scenes: Sequence[Scene],
+        task: Task,
+        text: str = "",
+        labels: tuple[str, ...] = (),
+        *,
+        window: Window | None = None,
+    ) -> tuple[Answer, list[str]]:
+        """Ask once about the whole image (or `window` of it), reduced to 1.5 tiles if larger; and say so."""
+        self._look_for_cancel()
+        grid = scenes[0].grid
+        window = window or Window(0, 0, grid.width, grid.height)
+        longest = int(tiling.WHOLE * self.model.tile_size)
+        factor = max(window.width, window.height) / longest
+        size = None if factor <= 1 else (max(1, round(window.width / factor)), max(1, round(window.height / factor)))
+        views: list[View] = [scene.read(window, size) for scene in scenes]
+        for scene, view in zip(scenes, views, strict=True):
+            if not view.valid.any():
+                raise _no_valid_pixel(scene)
+        [answer] = self.model.ask([Query(task, tuple(view.rgb for view in views), text, labels)])
+        self._tell(1, task.value.replace("_", " "))
+        if size is None:
+            return answer, []
+        return answer, [
+            f"The image was reduced {factor:.1f} times to be seen whole: things smaller than about "
+            f"{10 * factor:.0f} pixels "
+            "went unseen. Ask about a smaller part of it to see more."
+        ]
+
+    def read(self, answer: Answer, reader: Callable[[str], T]) -> T | None:
+        """What the reader makes of an answer; None, and counted as unread, when it makes nothing of it."""
+        self.raw.append(answer.text)
+        try:
+            if not answer.finished:
+                raise ValueError("it was cut at the token limit")
+            value = reader(answer.text)
+        except ValueError as error:
+            self.unread_count += 1
+            self.troubles.append(readable(str(error), 200))
+            return None
+        self.read_count += 1
+        if answer.confidence is not None:
+            self.confidences.append(answer.confidence)
+        return value
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean over the answers that were understood."""
+        return _share(float(np.mean(self.confidences))) if self.confidences else None
+
+    def facts(self) -> dict[str, Any]:
+        """What every tiled answer says of the run."""
+        return {
+            "model": self.model.name,
+            "tiles_read": self.read_count,
+            "tiles_unread": self.unread_count,
+            "tiles_empty": self.empty_count,
+        }
+
+    def warnings(self, tiles: Sequence[tiling.Tile]) -> list[str]:
+        """What the run says against itself, as sentences."""
+        said = []
+        if self.unread_count:
+            asked = self.unread_count + self.read_count
+            said.append(
+                f"{self.unread_count} of {asked} answers could not be read ({self.troubles[0]}): "
+                "nothing is known there, which is not the same as nothing being there."
+            )
+        if self.empty_count:
+            said.append(f"{self.empty_count} tiles hold no valid pixel and were left out.")
+        return said
+
+    def demand_an_answer(self, scene: Scene, wanted: str) -> None:
+        """Raise when nothing was understood: UnreadableAnswer, or RasterError if there was nothing to ask about."""
+        if self.read_count:
+            return
+        if not self.unread_count:
+            raise _no_valid_pixel(scene)
+        raise UnreadableAnswer(
+            f"The model wrote no {wanted} that can be read ({self.troubles[0]}): ask in other words, or use another "
+            f"model.",
+            self.raw[0],
+        )
+
+    def _look_for_cancel(self) -> None:
+        if self.cancel.is_set():
+            raise Cancelled(f"Stopped as asked after {self.done} of {self.total} questions: call again to start over.")
+
+    def _tell(self, more: int, message: str) -> None:
+        self.done += more
+        self.progress(min(self.done, self.total), self.total, message)
+
+
+def _no_valid_pixel(scene: Scene) -> RasterError:
+    return RasterError(
+        f"{readable(scene.name, 120)} holds no valid pixel (all no-data, transparent or NaN): check its no-data "
+        f"value, or pass another image."
+    )
+
+
+# Boxes --------------------------------------------------------------------------------------------------------------
+
+
+def _from_percent(box: tuple[float, float, float, float], window: Window) -> Box:
+    left, top, right, bottom = box
+    return Box(
+        window.left + left / 100 * window.width,
+        window.top + top / 100 * window.height,
+        window.left + right / 100 * window.width,
+        window.top + bottom / 100 * window.height,
+    )
+
+
+def _to_percent(box: Box, window: Window) -> tuple[float, float, float, float]:
+    return (
+        100 * (box.left - window.left) / window.width,
+        100 * (box.top - window.top) / window.height,
+        100 * (box.right - window.left) / window.width,
+        100 * (box.bottom - window.top) / window.height,
+    )
+
+
+def _larger_than_a_tile(
+    asking: _Asking, scene: Scene, query: str, pieces: Sequence[tiling.Piece]
+) -> list[tiling.Piece]:
+    """Boxes too large for any tile, from one look at the whole: believed where a tile saw a piece that its edge cut."""
+    answer, _ = asking.whole([scene], Task.GROUND, query)
+    try:
+        boxes = text_box.decode(answer.text) if answer.finished else []
+    except ValueError:
+        return []  # only a second opinion: the tiles have answered
+    whole = Window(0, 0, scene.grid.width, scene.grid.height)
+    tile = tiling.Tile(core=whole, view=whole, image=whole)
+    large = [_from_percent(box, whole) for box in boxes]
+    return [
+        tiling.Piece(box, tile, answer.confidence, -1)
+        for box in large
+        if max(box.width, box.height) >= asking.model.tile_size
+        and any(piece.is_cut and piece.box.share_inside(box) >= 0.7 for piece in pieces)
+    ]
+
+
+def _surroundings(box: Box, scene: Scene, tile_size: int) -> tuple[Window, list[str]]:
+    """The part of the image that is shown with a box: all of a small image, else a window around the box."""
+    grid = scene.grid
+    if max(grid.width, grid.height) <= tiling.WHOLE * tile_size:
+        return Window(0, 0, grid.width, grid.height), []
+    side = max(tile_size, int(1.5 * max(box.width, box.height)))
+    width, height = min(side, grid.width), min(side, grid.height)
+    left = round(min(max(box.left + box.width / 2 - width / 2, 0), grid.width - width))
+    top = round(min(max(box.top + box.height / 2 - height / 2, 0), grid.height - height))
+    window = Window(left, top, left + width, top + height)
+    return window, [f"The model saw the {width} x {height} pixels around the box, not the whole image."]
+
+
+# Masks --------------------------------------------------------------------------------------------------------------
+
+
+def _mask(
+    asking: _Asking, scenes: Sequence[Scene], tiles: Sequence[tiling.Tile], task: Task, class_name: str
+) -> NDArray[np.uint8]:
+    """The mask of one class over all tiles, (height, width): 1 class, 0 not, 255 no data or unread."""
+    grid = scenes[0].grid
+    indices = np.full((grid.height, grid.width), UNREAD, np.uint8)
+    side = getattr(asking.model, "mask_grid", None)
+    shape = (side, side) if isinstance(side, int) else None
+
+    def reader(text: str) -> NDArray[np.bool_]:
+        cells: NDArray[np.bool_] = text_mask.decode(text, class_name, shape=shape)
+        if cells.shape[0] != cells.shape[1]:
+            raise ValueError(f"the mask has {cells.shape[0]} rows of {cells.shape[1]} cells, and it should be square")
+        return cells
+
+    for tile, valid, answer in asking.tiles(scenes, tiles, task, class_name, (class_name,)):
+        cells = asking.read(answer, reader)
+        if cells is None:
+            continue
+        core, view = tile.core, tile.view
+        rows = (np.arange(core.top, core.bottom) - view.top) * cells.shape[0] // view.height
+        columns = (np.arange(core.left, core.right) - view.left) * cells.shape[1] // view.width
+        seen = valid[core.top - view.top : core.bottom - view.top, core.left - view.left : core.right - view.left]
+        indices[core.top : core.bottom, core.left : core.right] = np.where(seen, cells[np.ix_(rows, columns)], UNREAD)
+    return indices
+
+
+def _numbers(indices: NDArray[np.uint8]) -> tuple[int, int, float]:
+    """Pixels in the mask, pixels read, and the share of the one in the other."""
+    inside, read = int((indices == 1).sum()), int((indices != UNREAD).sum())
+    return inside, read, inside / read if read else 0.0
+
+
+def _measured(indices: NDArray[np.uint8], scene: Scene) -> dict[str, Any]:
+    """The figures and outlines of a mask, as the results carry them."""
+    inside, read, share = _numbers(indices)
+    area = scene.grid.mask_area(indices == 1)
+    found, truncated = outlines(indices == 1, MAX_VERTICES)
+    return {
+        "fraction": round(share, 6),
+        "pixel_count": inside,
+        "read_pixel_count": read,
+        "area_m2": None if area is None else round(area, 2),
+        "polygons": [MaskPolygon.of(outline, scene.grid) for outline in found],
+        "truncated": truncated,
+    }
+
+
+# Change -------------------------------------------------------------------------------------------------------------
+
+_UNCHANGED = re.compile(
+    r"\b(no|not any|without)\s+(\w+\s+){0,2}(changes?|differences?|alterations?)\b"
+    r"|\b(nothing|not|hardly|barely)\s+(\w+\s+){0,2}(changed|altered|different)\b"
+    r"|\bsame\s+as\s+before\b|\bunchanged\b|\bidentical\b|\bremains?(ed)?\s+the\s+same\b|\b(is|are)\s+the\s+same\b"
+    r"|\Ano\s+(\w+\s+){1,2}(has|have)\s+(arrived|left|appeared|disappeared|changed)(\s+or\s+\w+)?\W*\Z",
+    re.IGNORECASE,
+)
+
+
+def says_unchanged(words: str) -> bool:
+    """Whether a description of change says that nothing changed ("the scene is the same as before")."""
+    return _UNCHANGED.search(words) is not None
+
+
+def _caption_step(asking: _Asking, first: Scene, second: Scene) -> tuple[Step, list[str]]:
+    answer, warnings = asking.whole([first, second], Task.DESCRIBE_CHANGE)
+    words = readable(answer.text)
+    vote = None if not words else not says_unchanged(words)
+    if answer.confidence is not None and words:
+        asking.confidences.append(answer.confidence)
+    question = Query(Task.DESCRIBE_CHANGE, (None, None)).message
+    numbers = {} if answer.confidence is None else {"confidence": round(answer.confidence, 4)}
+    return Step(name="caption", question=question, answer=words, numbers=numbers, says_change=vote), warnings
+
+
+def _mask_step(
+    asking: _Asking,
+    name: str,
+    scenes: Sequence[Scene],
+    tiles: Sequence[tiling.Tile],
+    task: Task,
+    class_name: str,
+    *,
+    votes: bool,
+) -> tuple[Step, NDArray[np.uint8]]:
+    heard, unread = len(asking.raw), asking.unread_count
+    indices = _mask(asking, scenes, tiles, task, class_name)
+    raw = asking.raw[heard:]
+    inside, read, share = _numbers(indices)
+    numbers = {"fraction": round(share, 6), "pixels": inside, "read_pixels": read, "tiles": len(raw)}
+    if asking.unread_count > unread:
+        numbers["unread_tiles"] = asking.unread_count - unread
+    first = readable(raw[0], 200) if raw else "nothing was asked: no valid pixel"
+    answer = first if len(raw) <= 1 else f"{len(raw)} answers, the first: {first}"
+    vote = share >= LEAST_SHARE if votes and read else None
+    question = Query(task, (None,) * len(scenes), class_name).message
+    return Step(name=name, question=question, answer=answer, numbers=numbers, says_change=vote), indices
+
+
+def _difference_step(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], class_name: str, model: VisionModel
+) -> tuple[Step, NDArray[np.uint8]]:
+    """After minus before and the reverse, forgiving edges by half a mask cell: the two dates never fit to the pixel."""
+    known = (before != UNREAD) & (after != UNREAD)
+    side = getattr(model, "mask_grid", 24)
+    reach = max(1, round(model.tile_size / (side if isinstance(side, int) else 24) / 2))
+    reach = min(reach, max(1, min(before.shape) // 8))
+    appeared = (after == 1) & known & ~dilate(before == 1, reach)
+    disappeared = (before == 1) & known & ~dilate(after == 1, reach)
+    changed = known & dilate(appeared, reach) & (after == 1) & (before != 1)
+    changed |= known & dilate(disappeared, reach) & (before == 1) & (after != 1)
+    indices = np.where(known, changed, UNREAD).astype(np.uint8)
+    inside, read, share = _numbers(indices)
+    came = int((changed & (after == 1)).sum())
+    numbers = {
+        "fraction": round(share, 6),
+        "pixels": inside,
+        "read_pixels": read,
+        "appeared_pixels": came,
+        "disappeared_pixels": inside - came,
+        "tolerance_pixels": reach,
+    }
+    words = (
+        f"'{class_name}' appeared in {came} pixels and disappeared from {inside - came}."
+        if read
+        else "Nothing to compare."
+    )
+    step = Step(
+        name="difference",
+        question=f"Where do the masks before and after differ by more than {reach} pixels at their edges?",
+        answer=words,
+        numbers=numbers,
+        says_change=share >= LEAST_SHARE if read else None,
+    )
+    return step, indices
+
+
+def _verdict(steps: Sequence[Step], class_name: str) -> tuple[bool, bool, str, Step]:
+    """Changed or not, whether the steps agree, which mask shows it, and the verdict as a step (see detect_changes)."""
+    votes = {step.name: step.says_change for step in steps if step.says_change is not None}
+    if not any(name in votes for name in ("direct change", "difference")):
+        raise UnreadableAnswer(
+            f"Neither mask of changed '{class_name}' could be read: ask for another class, or use another model.",
+            steps[-1].answer,
+        )
+    yes, no = sum(votes.values()), len(votes) - sum(votes.values())
+    tie = votes.get("direct change", votes.get("difference", False))
+    changed = yes > no or (yes == no and tie)
+    agreement = not (yes and no)
+    if changed:
+        chosen = "direct change" if votes.get("direct change") else "difference"
+    else:
+        chosen = "direct change" if "direct change" in votes else "difference"
+    words = "; ".join(f"{name} says {'change' if vote else 'no change'}" for name, vote in votes.items())
+    conclusion = f"'{class_name}' changed" if changed else f"no change of '{class_name}'"
+    how = "all agree" if agreement else ("majority" if yes != no else "tie, decided by the mask")
+    step = Step(
+        name="verdict",
+        question="What do the steps say together?",
+        answer=f"{'The steps agree' if agreement else 'The steps disagree'}: {words}. Verdict: {conclusion} ({how}).",
+        numbers={"votes_for_change": yes, "votes_for_no_change": no},
+        says_change=changed,
+    )
+    return changed, agreement, chosen, step
+
+
+# Answers ------------------------------------------------------------------------------------------------------------
+
+
+def _words(answer: Answer) -> str:
+    words = readable(answer.text)
+    if not words:
+        raise UnreadableAnswer(
+            "The model answered with nothing: ask in other words, or use another model.", answer.text
+        )
+    return words
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.lower())
+
+
+def _chosen(text: str, choices: Sequence[str]) -> str:
+    """The category that an answer names: equal in letters and digits, else the only one that it mentions."""
+    said = _letters(text)
+    for name in choices:
+        if _letters(name) == said:
+            return name
+    mentioned = [
+        name for name in choices if _letters(name) and re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)
+    ]
+    if len(mentioned) == 1:
+        return mentioned[0]
+    raise UnreadableAnswer(
+        f"The model answered '{readable(text, 100)}', which is none of the {len(choices)} categories: "
+        "pass fewer or other categories, or use describe_scene.",
+        text,
+    )
+
+
+def _share(confidence: float | None) -> float | None:
+    return None if confidence is None else round(min(max(confidence, 0.0), 1.0), 4)
+
+
+def _both(first: Scene, second: Scene) -> list[str]:
+    """The warnings of two scenes, each sentence once."""
+    return list(dict.fromkeys([*first.warnings, *second.warnings]))
+
+
+def _seen(result: F, *scenes: Scene) -> F:
+    """The result, knowing what it was made from, so that it can be drawn and saved."""
+    result._scenes = scenes
+    return result

@@ -1,0 +1,315 @@
+"""The scores: known answers of other projects, and the usual bugs, each of which would give another number."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training import metrics
+
+
+def rows(shared: Path, name: str) -> list[dict[str, Any]]:
+    with gzip.open(shared / "known_answers" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def percent(value: Any) -> float:
+    return round(100 * float(value), 2)
+
+
+# ---------------------------------------------------------------- known answers
+
+
+def test_scene_accuracy_of_known_predictions(shared: Path) -> None:
+    known = rows(shared, "aid_predictions")
+    right = [metrics.same_answer(row["answer"], row["annotation"]) for row in known]
+    assert len(right) == 3000
+    assert percent(np.mean(right)) == 88.47
+    assert percent(metrics.mean_recall(right, [row["annotation"] for row in known])) == 87.56
+
+
+def test_question_accuracy_of_known_predictions(shared: Path) -> None:
+    known = [row for row in rows(shared, "rsvqa_lr_predictions") if row["vqa_type"] != "count"]
+    right = [metrics.same_answer(row["answer"], row["annotation"]) for row in known]
+    types = [row["vqa_type"] for row in known]
+    by_type = {kind: percent(value) for kind, value in metrics.accuracy_by(right, types).items()}
+    assert by_type == {"presence": 92.59, "comp": 92.75, "rural_urban": 94.0}
+    assert percent(metrics.mean_recall(right, types)) == 93.11
+    assert percent(np.mean(right)) == 92.7
+
+
+def test_caption_scores_of_known_predictions(shared: Path) -> None:
+    known = rows(shared, "rsicd_captions")
+    said, truths = [row["prediction"] for row in known], [row["references"] for row in known]
+    assert [percent(value) for value in metrics.bleu(said, truths)] == [69.95, 53.22, 42.61, 35.17]
+    assert percent(metrics.rouge_l(said, truths).mean()) == 52.55
+    assert percent(metrics.cider(said, truths).mean()) == 99.43
+
+
+def test_the_constant_answer_on_known_change_references(shared: Path) -> None:
+    truths = [row["references"] for row in rows(shared, "levir_mci_test_references")]
+    said = ["the scene is the same as before"] * len(truths)
+    # These references come as words parted by spaces, hyphens inside: nothing else may part them.
+    assert [percent(value) for value in metrics.bleu(said, truths, str.split)] == [64.56, 56.62, 53.16, 51.49]
+    assert percent(metrics.rouge_l(said, truths, str.split).mean()) == 60.6
+    assert percent(metrics.cider(said, truths, str.split).mean()) == 101.93
+
+
+# ---------------------------------------------------------------- answers in words
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "right"),
+    [
+        ("Dense Residential.", "dense residential", True),
+        ("denseresidential", "DenseResidential", True),
+        ("storage_tanks", "storage tanks", True),
+        ("", "beach", False),
+        (" . ", "beach", False),
+        ("", "", False),
+        ("residential", "dense residential", False),
+        ("airport, beach, bridge", "beach", False),
+        ("12", "2", False),
+        ("no", "none", False),
+    ],
+)
+def test_an_answer_is_right_only_if_it_is_the_whole_truth(answer: str, truth: str, right: bool) -> None:
+    assert metrics.same_answer(answer, truth) is right
+
+
+def test_mean_recall_weighs_classes_and_not_answers() -> None:
+    right, classes = [True, True, True, False], ["a", "a", "a", "b"]
+    assert metrics.mean_recall(right, classes) == 0.5
+    assert np.mean(right) == 0.75
+    assert metrics.accuracy_by(right, classes) == {"a": 1.0, "b": 0.0}
+    with pytest.raises(ValueError, match="4 answers but 3 groups"):
+        metrics.accuracy_by(right, classes[:3])
+
+
+# ---------------------------------------------------------------- captions
+
+
+def test_bleu_clips_repeated_words() -> None:
+    assert metrics.bleu(["the the the the"], [["the cat sat there"]])[0] == pytest.approx(0.25)
+
+
+def test_bleu_punishes_short_answers_by_the_closest_reference() -> None:
+    # Three words; the references have two and nine: the closest is two, so nothing is lost.
+    long = "a b c d e f g h i"
+    assert metrics.bleu(["a b c"], [["a b", long]])[0] == pytest.approx(1)
+    assert metrics.bleu(["a b c"], [[long]])[0] == pytest.approx(math.exp(1 - 9 / 3))
+    # Of two as close, the shorter one.
+    assert metrics.bleu(["a b c"], [["a b", "a b c d"]])[0] == pytest.approx(1)
+
+
+def test_bleu_is_of_the_corpus_and_not_the_mean_of_sentences() -> None:
+    said, truths = ["a", "b c d"], [["a"], ["x y z"]]
+    assert metrics.bleu(said, truths)[0] == pytest.approx(0.25)
+    counts = metrics.bleu_counts(said, truths)
+    assert metrics.bleu_of(counts) == metrics.bleu(said, truths)
+    assert metrics.bleu_of(counts[:1])[0] == pytest.approx(1)
+
+
+def test_rouge_leans_to_recall_by_one_point_two() -> None:
+    [score] = metrics.rouge_l(["a b c d"], [["a x c d e f g h"]])
+    precision, recall = 3 / 4, 3 / 8
+    assert score == pytest.approx(2.44 * precision * recall / (recall + 1.44 * precision))
+    assert score != pytest.approx(2 * precision * recall / (precision + recall))
+    assert metrics.rouge_l([""], [["a"]]).tolist() == [0.0]
+
+
+def test_cider_is_ten_for_the_truth_itself_and_zero_for_nothing() -> None:
+    truths = [["many planes are parked here"], ["a river crosses the green field"], ["dark water and boats by docks"]]
+    said = [truth[0] for truth in truths]
+    assert metrics.cider(said, truths) == pytest.approx([10, 10, 10])
+    assert metrics.cider(["", said[1], "x y"], truths) == pytest.approx([0, 10, 0])
+
+
+def test_cider_gives_no_gain_for_saying_it_twice() -> None:
+    truths = [["a b c d"], ["e f g h"]]
+    once, _ = metrics.cider(["a b c d", "e f g h"], truths)
+    twice, _ = metrics.cider(["a b c d a b c d", "e f g h"], truths)
+    assert twice < once
+
+
+def test_a_single_string_of_references_is_refused() -> None:
+    with pytest.raises(ValueError, match="list of sentences"):
+        metrics.cider(["a"], ["a"])
+    with pytest.raises(ValueError, match="2 predictions for 1 lists"):
+        metrics.bleu(["a", "b"], [["a"]])
+
+
+# ---------------------------------------------------------------- boxes
+
+
+def iou(one: Any, two: Any) -> float:
+    return float(metrics.box_iou([one], [two])[0, 0])
+
+
+def test_iou_is_continuous() -> None:
+    # 10 x 10 against its left half: exactly 1/2; with +1 pixel it would be 66/121.
+    assert iou([0, 0, 10, 10], [0, 0, 5, 10]) == 0.5
+    # On a 0..1 frame, +1 would make these two strangers almost equal.
+    assert iou([0, 0, 0.1, 0.1], [0.5, 0.5, 0.6, 0.6]) == 0
+    # Touching boxes share no area; with +1 they would.
+    assert iou([0, 0, 10, 10], [10, 0, 20, 10]) == 0
+
+
+def test_boxes_are_corners_and_not_corner_and_size() -> None:
+    # Read as corner and size, these would overlap by 800 of 1,200.
+    assert iou([10, 10, 20, 20], [30, 10, 40, 20]) == 0
+    assert iou([10, 10, 30, 30], [20, 20, 30, 30]) == 0.25
+    with pytest.raises(ValueError, match="not a width and height"):
+        metrics.box_iou([[50, 50, 10, 10]], [[0, 0, 1, 1]])
+
+
+def test_a_box_without_area_overlaps_nothing() -> None:
+    assert iou([5, 5, 5, 5], [5, 5, 5, 5]) == 0
+    assert metrics.box_iou([], [[0, 0, 1, 1]]).shape == (0, 1)
+
+
+@given(st.lists(st.floats(0, 100), min_size=8, max_size=8), st.floats(0.01, 100), st.floats(-50, 50))
+def test_iou_ignores_order_scale_and_place(numbers: list[float], scale: float, shift: float) -> None:
+    one = [min(numbers[0], numbers[2]), min(numbers[1], numbers[3]), *np.maximum(numbers[:2], numbers[2:4]) + 0.5]
+    two = [min(numbers[4], numbers[6]), min(numbers[5], numbers[7]), *np.maximum(numbers[4:6], numbers[6:]) + 0.5]
+    value = iou(one, two)
+    assert 0 <= value <= 1
+    assert iou(two, one) == pytest.approx(value)
+    moved = iou(np.array(one) * scale + shift, np.array(two) * scale + shift)
+    assert moved == pytest.approx(value, abs=1e-6)
+
+
+def test_a_truth_is_found_once_only() -> None:
+    truth = [[0, 0, 10, 10]]
+    found = metrics.match([[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]], truth)
+    assert found.counts == (1, 2, 0)
+    assert found.hits.tolist() == [True, False, False]
+
+
+def test_the_threshold_itself_is_a_hit() -> None:
+    assert metrics.match([[0, 0, 5, 10]], [[0, 0, 10, 10]]).counts == (1, 0, 0)
+    assert metrics.match([[0, 0, 4.99, 10]], [[0, 0, 10, 10]]).counts == (0, 1, 1)
+
+
+def test_the_best_pair_is_made_first_whatever_the_order() -> None:
+    truths = [[0, 0, 10, 10], [2, 0, 12, 10]]
+    # The first box fits both truths, the second only the first truth.
+    boxes = [[1, 0, 11, 10], [0, 0, 10, 10]]
+    assert metrics.match(boxes, truths).counts == (2, 0, 0)
+    assert metrics.match(boxes[::-1], truths).counts == (2, 0, 0)
+
+
+def test_with_scores_the_surer_box_chooses_first() -> None:
+    truths = [[0, 0, 10, 10]]
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 8]]
+    assert metrics.match(boxes, truths, scores=[0.1, 0.9]).hits.tolist() == [False, True]
+
+
+def test_a_dont_care_box_is_neither_asked_for_nor_wrong() -> None:
+    truth, dont_care = [[0, 0, 10, 10]], [[50, 0, 60, 10]]
+    boxes = [[0, 0, 10, 10], [50, 0, 60, 10], [51, 1, 59, 9], [80, 0, 90, 10]]
+    found = metrics.match(boxes, truth, dont_care)
+    assert found.counts == (1, 1, 0)
+    assert found.ignored.tolist() == [False, True, True, False]
+    assert metrics.match(boxes, truth).counts == (1, 3, 0)
+
+
+def test_average_precision_by_hand() -> None:
+    # Hits at ranks 1 and 3 of two truths: 1/2 x 1 + 1/2 x 2/3.
+    assert metrics.average_precision([0.9, 0.8, 0.7], [True, False, True], 2) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert metrics.average_precision([0.7, 0.9, 0.8], [True, True, False], 2) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert metrics.average_precision([0.9], [True], 4) == pytest.approx(0.25)
+    assert metrics.average_precision([], [], 3) == 0
+    assert math.isnan(metrics.average_precision([0.5], [False], 0))
+
+
+def test_equal_scores_cannot_be_ordered_to_advantage() -> None:
+    one = metrics.average_precision([0.5] * 4, [True, True, False, False], 2)
+    other = metrics.average_precision([0.5] * 4, [False, False, True, True], 2)
+    assert one == other == pytest.approx(0.5)
+
+
+# ---------------------------------------------------------------- masks and change
+
+
+def test_iou_is_of_the_whole_set_and_not_the_mean_of_images() -> None:
+    # One image with a large field found, one with a small field missed: 90 of 91 pixels, not the mean of 1 and 0.
+    large, small = np.ones((10, 9), int), np.array([[1]])
+    matrix = metrics.confusion(large, large, 2) + metrics.confusion(small, np.array([[0]]), 2)
+    assert metrics.mask_iou(matrix)[1] == pytest.approx(90 / 91)
+
+
+def test_unlabelled_ground_counts_neither_way_and_an_unclaimed_pixel_is_wrong() -> None:
+    truth, said = np.array([[-1, 0, 0, 1]]), np.array([[1, 0, -1, 1]])
+    matrix = metrics.confusion(truth, said, 2)
+    assert matrix.sum() == 3
+    assert metrics.mask_iou(matrix).tolist() == [0.5, 1.0]
+    assert metrics.mean_iou(matrix) == 0.75
+
+
+def test_a_class_that_is_nowhere_is_left_out_of_the_mean() -> None:
+    matrix = metrics.confusion(np.array([0, 0]), np.array([0, 0]), 3)
+    assert metrics.mean_iou(matrix) == 1
+    assert math.isnan(metrics.mask_iou(matrix)[2])
+    # A class that is only said, wrongly, is a class with IoU 0.
+    assert metrics.mean_iou(metrics.confusion(np.array([0, 0]), np.array([0, 1]), 3)) == pytest.approx(0.25)
+
+
+def test_a_mask_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="resize the prediction"):
+        metrics.confusion(np.zeros((2, 3), int), np.zeros((3, 2), int), 2)
+    with pytest.raises(ValueError, match=r"expected 0\.\.1"):
+        metrics.confusion(np.array([2]), np.array([0]), 2)
+    with pytest.raises(ValueError, match="resize the prediction"):
+        metrics.change_counts(np.zeros((2, 3), bool), np.zeros((3, 2), bool))
+
+
+def test_change_scores_are_of_the_changed_class() -> None:
+    truth, said = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], bool), np.array([1, 1, 0, 1, 0, 0, 0, 0, 0, 0], bool)
+    found = metrics.change_scores(*metrics.change_counts(truth, said))
+    assert found.precision == pytest.approx(2 / 3)
+    assert found.recall == pytest.approx(2 / 3)
+    assert found.f1 == pytest.approx(2 / 3)
+    assert found.iou == pytest.approx(0.5)
+    assert found.accuracy == pytest.approx(0.8)
+    nothing = metrics.change_scores(0, 0, 3, 7)
+    assert (nothing.f1, nothing.iou, nothing.accuracy) == (0, 0, 0.7)
+
+
+def test_f1_and_iou_say_the_same_thing_twice() -> None:
+    found = metrics.change_scores(30, 10, 20, 40)
+    assert found.iou == pytest.approx(found.f1 / (2 - found.f1))
+    assert metrics.precision_recall_f1(0, 0, 0) == (0, 0, 0)
+
+
+# ---------------------------------------------------------------- how sure
+
+
+def test_calibration_error_is_the_gap_between_sure_and_right() -> None:
+    assert metrics.calibration_error([0.9] * 10, [1] * 9 + [0]) == pytest.approx(0, abs=1e-9)
+    assert metrics.calibration_error([1.0] * 10, [1] * 5 + [0] * 5) == pytest.approx(0.5)
+    # Half too sure and half not sure enough: the errors of different bins do not cancel.
+    assert metrics.calibration_error([0.0] * 5 + [1.0] * 5, [1] * 5 + [0] * 5) == pytest.approx(1)
+    assert math.isnan(metrics.calibration_error([], []))
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        metrics.calibration_error([90.0], [1])
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_items() -> None:
+    few, many = np.arange(20) % 2, np.arange(2000) % 2
+    wide = metrics.interval(20, lambda chosen: float(few[chosen].mean()))
+    narrow = metrics.interval(2000, lambda chosen: float(many[chosen].mean()))
+    assert wide[0] < 0.5 < wide[1]
+    # The textbook width for a share of one half: 2 x 1.96 x sqrt(0.25 / n).
+    assert narrow[1] - narrow[0] == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(2000), rel=0.15)
+    assert wide[1] - wide[0] == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(20), rel=0.25)
+    assert wide == metrics.interval(20, lambda chosen: float(few[chosen].mean()))
+    assert all(math.isnan(bound) for bound in metrics.interval(0, lambda chosen: 1.0))

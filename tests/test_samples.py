@@ -1,0 +1,58 @@
+"""Augmentation keeps annotations true of the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.samples import Asking, Augmentation, Record, ask, augment, grid_of, load_image, load_mask
+from vlm import text_box, text_mask
+from vlm.prompts import Task
+
+
+def one_square(left: int, top: int, width: int, height: int, sides: tuple[int, int] = (200, 160)) -> Record:
+    """A black picture with one white rectangle, boxed and masked."""
+    picture = np.zeros((sides[1], sides[0], 3), np.uint8)
+    picture[top : top + height, left : left + width] = 255
+    return Record(
+        "squares",
+        (picture,),
+        boxes=(("square", left, top, left + width, top + height),),
+        box_classes=("square",),
+        mask=(picture[..., 0] > 0).astype(np.uint8),
+        mask_classes=("others", "square"),
+    )
+
+
+PLAIN = Augmentation(colour=0, blur=0, noise=0)
+
+
+@given(seed=st.integers(0, 10_000), left=st.integers(0, 120), top=st.integers(0, 100), side=st.integers(20, 60))
+def test_after_any_augmentation_box_and_mask_still_lie_on_the_object(seed: int, left: int, top: int, side: int) -> None:
+    record = augment(one_square(left, top, side, side), np.random.default_rng(seed), 96, PLAIN)
+    bright = load_image(record.images[0])[..., 0] > 127
+    mask = load_mask(record.mask) == 1  # type: ignore[arg-type]
+    assert (bright != mask).mean() < 0.06
+    for _, l0, t0, r0, b0 in record.boxes:
+        rows, columns = np.nonzero(mask)
+        assert abs(l0 - columns.min()) <= 1.5
+        assert abs(r0 - columns.max() - 1) <= 1.5
+        assert abs(t0 - rows.min()) <= 1.5
+        assert abs(b0 - rows.max() - 1) <= 1.5
+
+
+def test_what_is_written_as_an_answer_reads_back_as_the_annotation() -> None:
+    record = augment(one_square(50, 40, 60, 48), np.random.default_rng(0), 96, None)
+    made = {sample.task: sample for sample in ask(record, np.random.default_rng(1), Asking(12))}
+    cells = grid_of(load_mask(record.mask), 12, 2) == 1  # type: ignore[arg-type]
+    if Task.SEGMENT in made and made[Task.SEGMENT].text == "square":
+        assert (text_mask.decode(made[Task.SEGMENT].answer, "square") == cells).all()
+    (box,) = text_box.decode(made[Task.DESCRIBE_REGION].text)
+    assert np.allclose(box, (25, 25, 55, 55), atol=1)
+
+
+def test_the_same_seed_makes_the_same_sample() -> None:
+    first, second = (augment(one_square(30, 30, 40, 40), np.random.default_rng(7), 96, Augmentation()) for _ in "ab")
+    assert (load_image(first.images[0]) == load_image(second.images[0])).all()
+    assert first.boxes == second.boxes

@@ -1,0 +1,127 @@
+"""Tiles share out every pixel once, and objects that several tiles saw become one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from rs_tools.errors import TooLarge
+from rs_tools.geometry import Box, Window
+from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, cover, merge
+
+lengths = st.integers(1, 3000)
+sizes = st.sampled_from([8, 31, 96, 256, 384])
+
+
+@settings(max_examples=60)
+@given(lengths, lengths, sizes)
+def test_every_pixel_is_owned_by_exactly_one_tile(width: int, height: int, size: int) -> None:
+    assume(width * height < 2_000_000 and (width / size) * (height / size) < 2000)
+    owners = np.zeros((height, width), np.uint8)
+    for tile in cover(width, height, size):
+        owners[tile.core.top : tile.core.bottom, tile.core.left : tile.core.right] += 1
+    assert (owners == 1).all()
+
+
+@given(lengths, lengths, sizes)
+def test_every_core_is_seen_with_its_margin_inside_the_image(width: int, height: int, size: int) -> None:
+    assume((width / size) * (height / size) < 2000)
+    margin = int(size * MARGIN)
+    for tile in cover(width, height, size):
+        core, view = tile.core, tile.view
+        assert 0 <= view.left <= core.left < core.right <= view.right <= width
+        assert 0 <= view.top <= core.top < core.bottom <= view.bottom <= height
+        assert view.left == 0 or core.left - view.left >= margin
+        assert view.right == width or view.right - core.right >= margin
+        assert view.top == 0 or core.top - view.top >= margin
+        assert view.bottom == height or view.bottom - core.bottom >= margin
+
+
+@given(lengths, lengths, sizes)
+def test_tiles_see_their_native_size_and_small_images_are_seen_whole(width: int, height: int, size: int) -> None:
+    assume((width / size) * (height / size) < 2000)
+    tiles = cover(width, height, size)
+    if max(width, height) <= WHOLE * size:
+        assert [tile.view for tile in tiles] == [Window(0, 0, width, height)]
+    else:
+        assert {(tile.view.width, tile.view.height) for tile in tiles} == {(min(width, size), min(height, size))}
+
+
+def test_an_image_of_one_and_a_half_tiles_is_one_query_and_one_pixel_more_is_not() -> None:
+    assert len(cover(576, 300, 384)) == 1
+    assert len(cover(577, 300, 384)) > 1
+
+
+def test_a_plan_of_too_many_tiles_is_refused_before_any_work() -> None:
+    with pytest.raises(TooLarge, match=r"cut out the part"):
+        cover(40_000, 40_000, 384)
+    assert len(cover(10_000, 10_000, 384)) <= MAX_TILES
+
+
+def seen_by(tiles: list[Tile], objects: list[Box], jitter: float = 0.0) -> list[Piece]:
+    """What perfect eyes see: each tile tells the part of every object inside its view, if it is more than a sliver."""
+    draw = np.random.default_rng(0)
+    pieces = []
+    for number, tile in enumerate(tiles):
+        view = Box(tile.view.left, tile.view.top, tile.view.right, tile.view.bottom)
+        for thing in objects:
+            part = Box(
+                max(thing.left, view.left),
+                max(thing.top, view.top),
+                min(thing.right, view.right),
+                min(thing.bottom, view.bottom),
+            )
+            if min(part.width, part.height) > 4:
+                d = draw.uniform(-jitter, jitter, 4)
+                moved = Box(part.left + d[0], part.top + d[1], part.right + d[2], part.bottom + d[3])
+                pieces.append(Piece(moved, tile, 0.5, number))
+    return pieces
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_objects_smaller_than_the_margin_are_each_found_once_wherever_they_lie(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    spots = [(x, y) for x in range(30, 1500, 130) for y in range(30, 1100, 130)]
+    objects = []
+    for x, y in spots:
+        left, top = x + draw.uniform(-25, 25), y + draw.uniform(-25, 25)
+        objects.append(Box(left, top, left + draw.uniform(15, 47), top + draw.uniform(15, 47)))
+    found = merge(seen_by(cover(1600, 1200, 384), objects))
+    assert len(found) == len(objects)
+    for thing in objects:
+        assert max(piece.box.iou(thing) for piece in found) > 0.99
+
+
+def test_an_object_in_the_middle_of_a_border_is_found_once_though_each_tile_sees_it_a_little_elsewhere() -> None:
+    tiles = cover(1000, 300, 384)
+    border = tiles[0].core.right
+    thing = Box(border - 20, 100, border + 20, 140)
+    for seed_jitter in (0.5, 1.5, 3.0):
+        assert len(merge(seen_by(tiles, [thing], seed_jitter))) == 1
+
+
+@pytest.mark.parametrize("thing", [Box(100, 90, 900, 130), Box(250, 20, 420, 290), Box(5, 5, 995, 295)])
+def test_an_object_larger_than_a_tile_is_put_together_from_its_pieces(thing: Box) -> None:
+    [found] = merge(seen_by(cover(1000, 300, 384), [thing]))
+    assert found.box.iou(thing) > 0.95
+
+
+def test_a_large_object_across_rows_and_columns_is_put_together() -> None:
+    thing = Box(200, 150, 1000, 900)
+    [found] = merge(seen_by(cover(1200, 1100, 384), [thing]))
+    assert found.box.iou(thing) > 0.95
+
+
+def test_two_objects_side_by_side_stay_two() -> None:
+    tiles = cover(1000, 300, 384)
+    things = [Box(300, 100, 330, 130), Box(332, 100, 362, 130), Box(300, 132, 330, 162)]
+    assert len(merge(seen_by(tiles, things))) == 3
+
+
+def test_boxes_of_one_answer_are_never_merged() -> None:
+    [tile] = cover(300, 300, 384)
+    pieces = [Piece(Box(10, 10, 50, 50), tile, 0.9, 0), Piece(Box(12, 10, 52, 50), tile, 0.8, 0)]
+    assert len(merge(pieces)) == 2

@@ -1,0 +1,373 @@
+"""The scores, numpy only. Everything is a fraction (CIDEr: up to 10), not a percentage.
+
+Boxes are left, top, right, bottom in continuous coordinates: width is right - left, without any +1. Captioning scores
+are those of pycocoevalcap: corpus BLEU with the closest reference length, ROUGE-L with beta 1.2, CIDEr-D.
+An empty answer is never right, and a part of the right answer is not the right answer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+# ---------------------------------------------------------------- answers in words
+
+
+def normalise(text: str) -> str:
+    """Lower-case letters and digits alone: "Dense Residential." and "denseresidential" are one."""
+    return "".join(character for character in text.lower() if character.isalnum())
+
+
+def same_answer(answer: str, truth: str) -> bool:
+    """Whether an answer is the truth and nothing else, once both are normalised; an empty answer never is."""
+    return bool(normalise(answer)) and normalise(answer) == normalise(truth)
+
+
+def mean_recall(correct: Sequence[bool], classes: Sequence[Hashable]) -> float:
+    """Accuracy within each true class, averaged over the classes; so, too, the macro average over question types."""
+    return float(np.mean(list(accuracy_by(correct, classes).values())))
+
+
+def accuracy_by(correct: Sequence[bool], groups: Sequence[Hashable]) -> dict[Hashable, float]:
+    """Accuracy within each group (true class, question type), groups in order of appearance."""
+    if len(correct) != len(groups):
+        raise ValueError(f"{len(correct)} answers but {len(groups)} groups")
+    sums: dict[Hashable, list[int]] = {}
+    for right, group in zip(correct, groups, strict=True):
+        entry = sums.setdefault(group, [0, 0])
+        entry[0] += bool(right)
+        entry[1] += 1
+    return {group: right / count for group, (right, count) in sums.items()}
+
+
+# ---------------------------------------------------------------- captions
+
+ORDER = 4
+_WORD = re.compile(r"[a-z0-9']+")
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """Lower-case words, `[a-z0-9']+`; punctuation is dropped."""
+    return tuple(_WORD.findall(text.lower()))
+
+
+Split = Callable[[str], Sequence[str]]
+"""How a sentence becomes words; `str.split` is what the change-captioning papers use."""
+
+
+def _grams(words: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(words[i : i + order]) for i in range(len(words) - order + 1))
+
+
+def bleu(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], split: Split = tokens
+) -> tuple[float, float, float, float]:
+    """Corpus BLEU-1 to BLEU-4 with clipped counts and the closest reference length (the shorter of two as close)."""
+    return bleu_of(bleu_counts(predictions, references, split))
+
+
+def bleu_counts(predictions: Sequence[str], references: Sequence[Sequence[str]], split: Split = tokens) -> Counts:
+    """What BLEU adds up, a row per prediction: n-grams found (4), n-grams written (4), length, reference length."""
+    _check(predictions, references)
+    rows = []
+    for prediction, truths in zip(predictions, references, strict=True):
+        words, right = split(prediction), [split(truth) for truth in truths]
+        found, written = [], []
+        for n in range(1, ORDER + 1):
+            most: Counter[tuple[str, ...]] = Counter()
+            for truth in right:
+                most |= _grams(truth, n)
+            grams = _grams(words, n)
+            found.append(sum((grams & most).values()))
+            written.append(sum(grams.values()))
+        closest = min((abs(len(truth) - len(words)), len(truth)) for truth in right)[1]
+        rows.append([*found, *written, len(words), closest])
+    return np.array(rows, dtype=np.int64)
+
+
+def bleu_of(counts: Counts) -> tuple[float, float, float, float]:
+    """BLEU-1 to BLEU-4 of the predictions whose `bleu_counts` are given."""
+    total = counts.sum(0).astype(float)
+    # The two constants are the reference scorer's: they keep the logarithms finite where nothing matches.
+    precision = (total[:ORDER] + 1e-15) / (total[ORDER : 2 * ORDER] + 1e-9)
+    ratio = (total[-2] + 1e-15) / (total[-1] + 1e-9)
+    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
+    scores = [float(np.exp(np.log(precision[:n]).mean()) * brevity) for n in range(1, ORDER + 1)]
+    return scores[0], scores[1], scores[2], scores[3]
+
+
+def rouge_l(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], split: Split = tokens, beta: float = 1.2
+) -> Floats:
+    """ROUGE-L of each prediction: best precision and best recall over its references, joined with `beta`."""
+    _check(predictions, references)
+    scores = []
+    for prediction, truths in zip(predictions, references, strict=True):
+        words = split(prediction)
+        shared = [(_common(words, truth), len(truth)) for truth in map(split, truths)]
+        precision = max(common for common, _ in shared) / len(words) if words else 0.0
+        recall = max(common / length if length else 0.0 for common, length in shared)
+        both = precision > 0 and recall > 0
+        scores.append((1 + beta**2) * precision * recall / (recall + beta**2 * precision) if both else 0.0)
+    return np.array(scores)
+
+
+def _common(one: Sequence[str], two: Sequence[str]) -> int:
+    """Length of the longest common subsequence."""
+    row = [0] * (len(two) + 1)
+    for a in one:
+        left_above = 0
+        for j, b in enumerate(two, 1):
+            left_above, row[j] = row[j], left_above + 1 if a == b else max(row[j], row[j - 1])
+    return row[-1]
+
+
+def cider(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], split: Split = tokens, sigma: float = 6.0
+) -> Floats:
+    """CIDEr-D of each prediction; document frequencies come from these references. Papers print 100 times its mean."""
+    _check(predictions, references)
+    right = [[split(truth) for truth in truths] for truths in references]
+    frequency: Counter[tuple[str, ...]] = Counter()
+    for truths in right:
+        frequency.update({gram for truth in truths for n in range(ORDER) for gram in _grams(truth, n + 1)})
+    documents = math.log(len(predictions))
+
+    def weights(words: Sequence[str]) -> list[dict[tuple[str, ...], float]]:
+        return [
+            {gram: count * (documents - math.log(max(1, frequency[gram]))) for gram, count in _grams(words, n).items()}
+            for n in range(1, ORDER + 1)
+        ]
+
+    scores = []
+    for prediction, truths in zip(predictions, right, strict=True):
+        words = split(prediction)
+        vectors = weights(words)
+        total = np.zeros(ORDER)
+        for truth in truths:
+            for n, (mine, theirs) in enumerate(zip(vectors, weights(truth), strict=True)):
+                norm = math.hypot(*mine.values()) * math.hypot(*theirs.values())
+                overlap = sum(min(value, theirs.get(gram, 0.0)) * theirs.get(gram, 0.0) for gram, value in mine.items())
+                # The reference scorer measures length in pairs of words.
+                difference = max(len(words) - 1, 0) - max(len(truth) - 1, 0)
+                total[n] += (overlap / norm if norm else overlap) * math.exp(-(difference**2) / (2 * sigma**2))
+        scores.append(float(total.mean()) / len(truths) * 10)
+    return np.array(scores)
+
+
+def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    if len(predictions) != len(references) or not predictions:
+        raise ValueError(
+            f"{len(predictions)} predictions for {len(references)} lists of references: give one list each"
+        )
+    empty = [index for index, truths in enumerate(references) if isinstance(truths, str) or not truths]
+    if empty:
+        raise ValueError(f"references of item {empty[0]} should be a list of sentences, not {references[empty[0]]!r}")
+
+
+# ---------------------------------------------------------------- boxes
+
+
+def _boxes(boxes: ArrayLike) -> Floats:
+    array = np.asarray(boxes, dtype=float).reshape(-1, 4)
+    if (array[:, 2:] < array[:, :2]).any():
+        raise ValueError(
+            "a box has right < left or bottom < top: give left, top, right, bottom, not a width and height"
+        )
+    return array
+
+
+def box_iou(one: ArrayLike, two: ArrayLike) -> Floats:
+    """Intersection over union of every box of `one` with every box of `two`: shape (len(one), len(two)).
+
+    Continuous coordinates in any one unit; a box without area overlaps nothing.
+    """
+    first, second = _boxes(one), _boxes(two)
+    shared = _shared(first, second)
+    union = _area(first)[:, None] + _area(second)[None] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _area(boxes: Floats) -> Floats:
+    return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+
+
+def _shared(first: Floats, second: Floats) -> Floats:
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    return np.prod(np.clip(high - low, 0, None), axis=2)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """One image's predictions against its truths. `hits` and `ignored` are booleans per prediction, in given order."""
+
+    hits: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    truths: int
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """True positives, false positives, false negatives."""
+        right = int(self.hits.sum())
+        return right, int((~self.hits & ~self.ignored).sum()), self.truths - right
+
+
+def match(
+    predicted: ArrayLike,
+    truths: ArrayLike,
+    ignored: ArrayLike = (),
+    *,
+    scores: Sequence[float] | None = None,
+    threshold: float = 0.5,
+) -> Matches:
+    """Pair predictions with truths, each at most once, at an IoU of at least `threshold`.
+
+    With scores, the surest prediction chooses first and takes the best truth left (as for average precision); without,
+    the best overlapping pair is made first. A prediction without a partner that lies by half or more in a box of
+    `ignored` counts neither way.
+    """
+    boxes, dont_care = _boxes(predicted), _boxes(ignored)
+    overlap = box_iou(boxes, truths)
+    hits = np.zeros(len(boxes), dtype=bool)
+    if scores is None:
+        while overlap.size and overlap.max() >= threshold:
+            row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+            hits[row] = True
+            overlap[row], overlap[:, column] = -1, -1
+    else:
+        for row in np.argsort(-np.asarray(scores, dtype=float), kind="stable"):
+            if overlap.shape[1] and overlap[row].max() >= threshold:
+                hits[row] = True
+                overlap[:, overlap[row].argmax()] = -1
+    inside = np.zeros(len(boxes), dtype=bool)
+    if len(dont_care) and len(boxes):
+        area = _area(boxes)
+        inside = (_shared(boxes, dont_care) >= 0.5 * area[:, None]).any(axis=1) & (area > 0)
+    return Matches(hits, inside & ~hits, overlap.shape[1])
+
+
+def average_precision(scores: Sequence[float], hits: Sequence[bool], truths: int) -> float:
+    """Area under the precision-recall curve made monotone, over all points; nan when there is nothing to find.
+
+    Predictions of equal score enter together, so that their order cannot matter.
+    """
+    if not truths:
+        return math.nan
+    if not len(scores):
+        return 0.0
+    order = np.argsort(-np.asarray(scores, dtype=float), kind="stable")
+    ranked, right = np.asarray(scores, dtype=float)[order], np.cumsum(np.asarray(hits, dtype=bool)[order])
+    last = np.append(ranked[1:] != ranked[:-1], True)
+    found, asked = right[last], np.flatnonzero(last) + 1
+    precision = np.maximum.accumulate((found / asked)[::-1])[::-1]
+    return float(np.sum(np.diff(found, prepend=0) / truths * precision))
+
+
+# ---------------------------------------------------------------- counts, masks, change
+
+
+def precision_recall_f1(right: float, wrong: float, missed: float) -> tuple[float, float, float]:
+    """From true positives, false positives and false negatives; a score with nothing to divide by is 0."""
+    precision = right / (right + wrong) if right + wrong else 0.0
+    recall = right / (right + missed) if right + missed else 0.0
+    both = 2 * right + wrong + missed
+    return precision, recall, 2 * right / both if both else 0.0
+
+
+def confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int, ignore: int = -1) -> Counts:
+    """Pixels by true class (row) and predicted class (column): shape (classes, classes + 1).
+
+    Pixels whose truth is `ignore` are left out; a prediction outside 0..classes-1 is wrong whatever it is, so the
+    matrix has one more column, for those.
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"truth has shape {truth.shape}, prediction {predicted.shape}: resize the prediction first")
+    keep = truth != ignore
+    rows, columns = truth[keep].astype(np.int64), predicted[keep].astype(np.int64)
+    if rows.size and (rows.min() < 0 or rows.max() >= classes):
+        raise ValueError(f"truth holds class {rows.min()}..{rows.max()}, expected 0..{classes - 1}")
+    columns = np.where((columns < 0) | (columns >= classes), classes, columns)
+    return np.bincount(rows * (classes + 1) + columns, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
+
+
+def mask_iou(matrix: Counts) -> Floats:
+    """IoU of each class from a `confusion` summed over the whole set; nan for a class that is nowhere."""
+    right = np.diagonal(matrix).astype(float)
+    union = matrix.sum(1) + matrix[:, : len(matrix)].sum(0) - right
+    return np.divide(right, union, out=np.full(len(matrix), np.nan), where=union > 0)
+
+
+def mean_iou(matrix: Counts, classes: Sequence[int] | None = None) -> float:
+    """Mean over classes (all, or the given ones) of the set-wide IoU; classes that are nowhere are left out."""
+    values = mask_iou(matrix)[list(classes) if classes is not None else slice(None)]
+    return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
+
+
+@dataclass(frozen=True)
+class ChangeScores:
+    """Scores of the changed class over all pixels of a set; `accuracy` (OA) counts unchanged pixels too."""
+
+    precision: float
+    recall: float
+    f1: float
+    iou: float
+    accuracy: float
+
+
+def change_scores(right: float, wrong: float, missed: float, quiet: float) -> ChangeScores:
+    """From the set's true positive, false positive, false negative and true negative pixels."""
+    union, total = right + wrong + missed, right + wrong + missed + quiet
+    precision, recall, f1 = precision_recall_f1(right, wrong, missed)
+    return ChangeScores(
+        precision, recall, f1, right / union if union else 0.0, (right + quiet) / total if total else 0.0
+    )
+
+
+def change_counts(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Counts:
+    """Pixels of one pair: true positive, false positive, false negative, true negative."""
+    if truth.shape != predicted.shape:
+        raise ValueError(f"truth has shape {truth.shape}, prediction {predicted.shape}: resize the prediction first")
+    real, said = truth.astype(bool), predicted.astype(bool)
+    return np.array([(real & said).sum(), (~real & said).sum(), (real & ~said).sum(), (~real & ~said).sum()])
+
+
+# ---------------------------------------------------------------- how sure
+
+
+def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error: gap between confidence and accuracy, averaged over equal bins of 0..1 by size."""
+    sure, right = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)
+    if sure.shape != right.shape or sure.ndim != 1:
+        raise ValueError(f"{sure.shape} confidences for {right.shape} answers: give one each")
+    if not sure.size:
+        return math.nan
+    if not ((sure >= 0) & (sure <= 1)).all():
+        raise ValueError(f"confidences must lie in 0..1, they go from {sure.min()} to {sure.max()}")
+    which = np.minimum((sure * bins).astype(int), bins - 1)
+    sums = [np.bincount(which, weights=values, minlength=bins) for values in (sure, right)]
+    return float(np.abs(sums[0] - sums[1]).sum() / sure.size)
+
+
+def interval(
+    count: int, statistic: Callable[[NDArray[np.int64]], float], *, rounds: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % bootstrap interval of a statistic of items drawn with replacement, given `count` indices each round."""
+    if count < 1:
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    values = [statistic(rng.integers(count, size=count)) for _ in range(rounds)]
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return math.nan, math.nan
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return float(low), float(high)

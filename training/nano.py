@@ -1,0 +1,176 @@
+"""The embedded model: its sizes, its tokenizer, and how each stage builds on the one before."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisionModel
+
+from training import warmup
+from training.samples import Asking, Augmentation, Record, ask, augment
+from training.stages import Stage
+from training.train import Mixture, TextBatches, TextModel, Warmup, WarmupBatches, train
+from vlm import checkpoints
+from vlm.model import RSUniVLMConfig, RSUniVLMForConditionalGeneration
+from vlm.processing import RSUniVLMProcessor
+from vlm.prompts import chat_prompt
+
+SIZE = 192  # pixels, square
+PATCH = 16
+GRID = SIZE // PATCH  # mask cells a side: one per patch
+TILE = 256  # native pixels of a large raster that one query sees
+RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
+
+VISION = {
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "image_size": SIZE,
+    "patch_size": PATCH,
+    "vision_use_head": False,
+}
+
+
+def tower() -> SiglipVisionModel:
+    """A fresh vision tower."""
+    return SiglipVisionModel._from_config(SiglipVisionConfig(**VISION), attn_implementation="sdpa")
+
+
+# Words with their space, numbers of up to three digits with the comma that follows, box brackets, line ends.
+PIECES = r"\], \[|[\[\]]|\p{N}{1,3}(?:, (?=\p{N}))?| ?\p{L}+|\*\p{N}{1,3}(?:, |\n)?|, |\n| ?[^\s\p{L}\p{N}]+|\s+"
+
+
+def tokenizer(texts: Iterable[str], run_labels: Iterable[str], vocabulary: int = 3000) -> PreTrainedTokenizerFast:
+    r"""Byte-level BPE trained on our own texts; the numbers 0..100 and whole runs of a mask row are single tokens.
+
+    A run with its separator ("water*3, ", "others*12\n") is one token for every label in `run_labels`: the text stays
+    the published dialect, and a mask costs one token a run instead of five.
+    """
+    core = Tokenizer(models.BPE(byte_fallback=False))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        min_frequency=3,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    numbers = [f"{n}, {n}" for n in range(101) for _ in range(400)]
+    counts = [f"*{n}, *{n}\n*{n}" for n in range(1, GRID + 1) for _ in range(200)]
+    core.train_from_iterator([*numbers, *counts, *texts], trainer)
+    runs = [
+        AddedToken(f"{label}*{count}{end}", normalized=False)
+        for label in sorted({"others", *run_labels})
+        for count in range(1, GRID + 1)
+        for end in (", ", "\n", "")
+    ]
+    core.add_tokens(runs)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>", "<image>"],
+        clean_up_tokenization_spaces=False,
+        model_max_length=4096,
+    )
+
+
+def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
+    """The dense model of stage 1, untrained."""
+    text = {
+        "vocab_size": len(words),
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "tie_word_embeddings": True,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+        "bos_token_id": None,
+    }
+    config = RSUniVLMConfig(
+        text_config=text,
+        vision_config=VISION,
+        num_experts=1,
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+        aspect="square",
+        merge="flat",
+        mask_grid=GRID,
+        tile_pixels=TILE,
+        tie_word_embeddings=True,
+    )
+    return RSUniVLMForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+
+
+def texts(records: Sequence[Record], count: int, seed: int) -> Iterator[str]:
+    """Prompts and answers of `count` random records, for the tokenizer."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        record = augment(records[int(rng.integers(len(records)))], rng, SIZE, Augmentation())
+        for sample in ask(record, rng, Asking(GRID)):
+            yield chat_prompt(sample.query.message, len(sample.images)) + sample.answer
+
+
+def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.Namespace) -> None:
+    """Run one stage on top of the one before and leave its result in `given.out`: tower.pt, stage1/, stage2/."""
+    out = Path(given.out)
+    options = {"minutes": given.minutes, "workers": given.workers, "seed": given.seed}
+    if stage.name == "warmup":
+        vocabulary = warmup.Vocabulary.of(records)
+        module = Warmup(tower(), warmup.VisionHeads(VISION["hidden_size"], vocabulary), given.keep)
+        if given.start:
+            copy_matching(module, torch.load(given.start, weights_only=True)["weights"])
+        batches = WarmupBatches(mixture, stage, vocabulary, SIZE, PATCH, given.steps)
+        average = train(module, batches, stage, out, **options)
+        tensors = {name: value.half().cpu() for name, value in average.weights.items()}
+        torch.save({"weights": tensors, "vocabulary": vocabulary.state()}, out / "tower.pt")
+        return
+
+    warm = torch.load(out / "tower.pt", weights_only=True)
+    vocabulary = warmup.Vocabulary(**{name: tuple(words) for name, words in warm["vocabulary"].items()})
+    heads = warmup.VisionHeads(VISION["hidden_size"], vocabulary)
+    heads.load_state_dict(
+        {n.removeprefix("heads."): w.float() for n, w in warm["weights"].items() if n.startswith("heads.")}
+    )
+    start = Path(given.start or out / "stage1") if stage.name == "2" or given.start else None
+    if start is None:
+        words = tokenizer(texts(records, 6000, given.seed), vocabulary.masks + RUN_LABELS)
+        model = fresh(words)
+        tower_weights = {
+            n.removeprefix("tower."): w.float() for n, w in warm["weights"].items() if n.startswith("tower.")
+        }
+        model.vision_tower.load_state_dict(tower_weights)
+        processor = RSUniVLMProcessor.of(model.config, words)
+    else:
+        model, processor = checkpoints.load(start, dtype=torch.float32)
+    if stage.experts > 1 and model.config.num_experts == 1:
+        model = checkpoints.widen(model)
+    module = TextModel(model, heads if stage.dense else None, stage.dense)
+    batches = TextBatches(mixture, stage, processor, vocabulary, SIZE, PATCH, GRID, given.steps)
+    average = train(module, batches, stage, out, **options)
+    module.load_state_dict(average.weights)
+    checkpoints.save(module.model.to(torch.bfloat16).cpu(), processor, out / f"stage{stage.name}")
+
+
+def copy_matching(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Start from an earlier warm-up whose vocabulary may have been smaller: tensors of the same shape are taken over."""
+    own = module.state_dict()
+    taken = {name: value.float() for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    module.load_state_dict(own | taken)
+    print(f"took over {len(taken)} of {len(own)} tensors")

@@ -1,0 +1,383 @@
+"""From an annotated image to a training sample: load, augment, ask.
+
+A `Record` is what a converter or the scene generator yields. `augment` turns it into another record, cropped, turned
+and recoloured, whose annotations are still exact; only then is it put into words by `ask`, so that "the airplane at
+the top left" is true of the picture shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.expressions import expressions, questions
+from vlm import text_box, text_mask
+from vlm.prompts import TASKS, Query, Task
+
+BoxLabel = tuple[str, float, float, float, float]
+OTHERS = "others"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One annotated image or pair. Empty fields mean "not annotated", never "absent".
+
+    images: one image, or before and after; a path, or a uint8 array (height, width, 3).
+    boxes: class name, left, top, right, bottom in pixels of the image (for a pair: of the after image).
+    box_classes: classes whose every instance is boxed here, so that absence is knowledge.
+    mask, mask_classes: index image of the same size and the name of each index; "" is unlabelled, "others" background.
+    scene, scenes: the category and the choices.
+    present, presence_classes: objects known to be there, out of which classes.
+    questions: question and short answer.
+    change_mask, change_classes: index image of what changed (0 is unchanged) and the name of each index.
+    """
+
+    dataset: str
+    images: tuple[Path | np.ndarray, ...]
+    boxes: tuple[BoxLabel, ...] = ()
+    box_classes: tuple[str, ...] = ()
+    mask: Path | np.ndarray | None = None
+    mask_classes: tuple[str, ...] = ()
+    scene: str = ""
+    scenes: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+    presence_classes: tuple[str, ...] = ()
+    questions: tuple[tuple[str, str], ...] = ()
+    change_mask: Path | np.ndarray | None = None
+    change_classes: tuple[str, ...] = ()
+    change_captions: tuple[str, ...] = ()
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question and its answer, both final text. `images` are paths when it travels as JSON, arrays when made on
+    the fly.
+    """
+
+    task: Task
+    images: tuple[Path | np.ndarray, ...]
+    text: str
+    answer: str
+    dataset: str = ""
+    labels: tuple[str, ...] = ()
+    wording: int = 0
+
+    @property
+    def query(self) -> Query:
+        """The query that the network is shown."""
+        return Query(self.task, tuple(load_image(i) for i in self.images), self.text, self.labels, self.wording)
+
+
+def write_jsonl(samples: Iterable[Sample], path: Path) -> int:
+    """Write samples whose images are paths as JSON lines; returns how many."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for sample in samples:
+            if any(isinstance(image, np.ndarray) for image in sample.images):
+                raise ValueError("a sample with an in-memory image cannot be written: save the image and pass its path")
+            file.write(json.dumps(asdict(sample), default=str, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path) -> Iterator[Sample]:
+    """Read samples from JSON lines; image paths are relative to the file's folder. ValueError names file and line."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                images = tuple(path.parent / image for image in row["images"])
+                yield Sample(
+                    Task(row["task"]),
+                    images,
+                    row["text"],
+                    row["answer"],
+                    row.get("dataset", ""),
+                    tuple(row.get("labels", ())),
+                    row.get("wording", 0),
+                )
+            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}:{number}: not a sample ({error})") from error
+
+
+@cache
+def _decoded(path: Path, mode: str) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB") if mode == "RGB" else image)
+
+
+def load_image(image: Path | np.ndarray) -> np.ndarray:
+    """uint8 RGB of shape (height, width, 3); decoded once and kept."""
+    return image if isinstance(image, np.ndarray) else _decoded(image, "RGB")
+
+
+def load_mask(mask: Path | np.ndarray) -> np.ndarray:
+    """Index image of shape (height, width); decoded once and kept."""
+    return mask if isinstance(mask, np.ndarray) else _decoded(mask, "index")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a record may be changed. Flips and quarter turns are free from above: there is no up."""
+
+    smallest_crop: float = 0.45
+    turn: bool = True
+    colour: float = 0.25
+    blur: float = 0.1
+    noise: float = 0.15
+
+
+def augment(record: Record, rng: np.random.Generator, size: int, how: Augmentation | None = None) -> Record:
+    """Crop, resize to (size, size), turn, recolour; every annotation follows, and those that a crop makes untrue are
+    dropped.
+
+    With `how=None` the whole image is squashed to the square and nothing else is done (for validation).
+    """
+    images = [load_image(image) for image in record.images]
+    height, width = images[-1].shape[:2]
+    window = (0.0, 0.0, float(width), float(height))
+    if how is not None and rng.random() < 0.75:
+        window = _crop_window(record, width, height, rng, how)
+    whole = (window[2] - window[0]) * (window[3] - window[1]) >= 0.72 * width * height
+    turns = int(rng.integers(4)) if how is not None and how.turn else 0
+    mirror = bool(rng.integers(2)) if how is not None and how.turn else False
+
+    def pixels(array: np.ndarray, resample: Image.Resampling) -> np.ndarray:
+        if array.shape[:2] != (height, width):
+            raise ValueError(
+                f"{record.dataset}: image, mask and pair differ in size: {array.shape[:2]} and {(height, width)}"
+            )
+        out = np.asarray(Image.fromarray(array).resize((size, size), resample, box=window))
+        out = np.rot90(out, turns)
+        return np.ascontiguousarray(out[:, ::-1] if mirror else out)
+
+    pictures = [pixels(image, Image.Resampling.BICUBIC) for image in images]
+    if how is not None:
+        # Two dates never look alike: each gets its own light, which must not read as change.
+        pictures = [_recolour(picture, rng, how) for picture in pictures]
+    mask = None if record.mask is None else pixels(load_mask(record.mask), Image.Resampling.NEAREST)
+    change = None if record.change_mask is None else pixels(load_mask(record.change_mask), Image.Resampling.NEAREST)
+    boxes = tuple(_move_boxes(record.boxes, window, size, turns, mirror))
+    change_captions = record.change_captions
+    if change is not None and not whole and record.change_mask is not None and change_captions:
+        # A crop can cut changes away; the words are kept only when they cannot have become untrue.
+        before = set(np.unique(load_mask(record.change_mask)).tolist())
+        if before != {0}:
+            change_captions = ()
+    return replace(
+        record,
+        images=tuple(pictures),
+        boxes=boxes,
+        mask=mask,
+        change_mask=change,
+        captions=record.captions if whole else (),
+        present=record.present if whole else (),
+        presence_classes=record.presence_classes if whole else (),
+        questions=record.questions if whole and window == (0.0, 0.0, float(width), float(height)) else (),
+        change_captions=change_captions,
+    )
+
+
+def _crop_window(
+    record: Record, width: int, height: int, rng: np.random.Generator, how: Augmentation
+) -> tuple[float, float, float, float]:
+    smallest = 0.75 if record.scene and not record.boxes else how.smallest_crop
+    if record.boxes and max(width, height) > 300:
+        smallest = min(smallest, 0.3)
+    scale = float(rng.uniform(smallest, 1.0))
+    aspect = float(np.exp(rng.uniform(-0.15, 0.15)))
+    side = scale * min(width, height) if record.boxes or record.mask is not None else 0.0
+    w = min(width, side * aspect if side else scale * width * aspect)
+    h = min(height, side / aspect if side else scale * height / aspect)
+    left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    if record.boxes and rng.random() < 0.8:  # Look where something is.
+        box = record.boxes[int(rng.integers(len(record.boxes)))]
+        x, y = (box[1] + box[3]) / 2 + rng.normal(0, w / 6), (box[2] + box[4]) / 2 + rng.normal(0, h / 6)
+        left, top = float(np.clip(x - w / 2, 0, width - w)), float(np.clip(y - h / 2, 0, height - h))
+    return float(left), float(top), float(left + w), float(top + h)
+
+
+def _move_boxes(
+    boxes: Sequence[BoxLabel], window: tuple[float, float, float, float], size: int, turns: int, mirror: bool
+) -> Iterator[BoxLabel]:
+    across, down = size / (window[2] - window[0]), size / (window[3] - window[1])
+    for label, *edges in boxes:
+        left, right = ((x - window[0]) * across for x in edges[0::2])
+        top, bottom = ((y - window[1]) * down for y in edges[1::2])
+        area = max(1e-6, (right - left) * (bottom - top))
+        left, top, right, bottom = max(0.0, left), max(0.0, top), min(float(size), right), min(float(size), bottom)
+        if right - left < 2 or bottom - top < 2 or (right - left) * (bottom - top) < 0.4 * area:
+            continue
+        for _ in range(turns):  # np.rot90 turns anticlockwise: (x, y) -> (y, size - x)
+            left, top, right, bottom = top, size - right, bottom, size - left
+        if mirror:
+            left, right = size - right, size - left
+        yield label, left, top, right, bottom
+
+
+def _recolour(picture: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
+    if rng.random() < 0.85:
+        ramp = np.arange(256) / 255.0
+        gamma = np.exp(rng.normal(0, how.colour))
+        gain = np.exp(rng.normal(0, how.colour / 2) + rng.normal(0, how.colour / 3, 3))
+        shift = rng.normal(0, how.colour / 5)
+        table = np.clip((ramp[:, None] ** gamma * gain + shift) * 255, 0, 255).astype(np.uint8)
+        picture = np.stack([table[picture[..., c], c] for c in range(3)], axis=-1)
+    if rng.random() < how.blur:
+        half = max(32, int(picture.shape[0] * rng.uniform(0.4, 0.8)))
+        small = Image.fromarray(picture).resize((half, half), Image.Resampling.BILINEAR)
+        picture = np.asarray(small.resize(picture.shape[1::-1], Image.Resampling.BILINEAR))
+    if rng.random() < how.noise:
+        noise = rng.integers(-12, 13, (*picture.shape[:2], 1), dtype=np.int16)
+        picture = np.clip(picture.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+    return picture
+
+
+def grid_of(mask: np.ndarray, grid: int, classes: int) -> np.ndarray:
+    """Majority class of every cell: int array (grid, grid). The image's sides must be multiples of `grid`."""
+    height, width = mask.shape
+    cells = mask.reshape(grid, height // grid, grid, width // grid).transpose(0, 2, 1, 3).reshape(grid, grid, -1)
+    counts = np.stack([(cells == index).sum(-1) for index in range(classes)], -1)
+    return counts.argmax(-1)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How questions are made: the mask grid of the model, and the most boxes that one answer lists."""
+
+    grid: int
+    most_boxes: int = 24
+    wordings: bool = True
+    weights: dict[Task, float] = field(default_factory=dict)
+
+
+def ask(record: Record, rng: np.random.Generator, how: Asking) -> list[Sample]:
+    """Every kind of question that this record can answer, one sample of each, in random order."""
+    makers = (_scene, _caption, _ground_class, _ground_one, _region, _segment, _question, _change_caption, _change_mask)
+    samples = [sample for make in makers for sample in make(record, rng, how)]
+    return [samples[i] for i in rng.permutation(len(samples))]
+
+
+def _sample(
+    record: Record,
+    rng: np.random.Generator,
+    how: Asking,
+    task: Task,
+    text: str,
+    answer: str,
+    labels: tuple[str, ...] = (),
+) -> Sample:
+    wording = int(rng.integers(len(TASKS[task].wordings))) if how.wordings else 0
+    return Sample(task, record.images[: TASKS[task].images], text, answer, record.dataset, labels, wording)
+
+
+def _scene(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    if record.scene and len(record.images) == 1:
+        others = [name for name in record.scenes if name != record.scene]
+        if rng.random() < 0.6:  # Any list of categories may be asked for, not only the set's own.
+            others = [others[i] for i in rng.permutation(len(others))[: int(rng.integers(2, 12))]]
+        names = [*others, record.scene]
+        names = [names[i] for i in rng.permutation(len(names))]
+        yield _sample(record, rng, how, Task.CLASSIFY, ", ".join(names), record.scene, tuple(names))
+
+
+def _caption(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    if record.captions and len(record.images) == 1:
+        yield _sample(
+            record, rng, how, Task.CAPTION, "", record.captions[int(rng.integers(len(record.captions)))].lower().strip()
+        )
+
+
+def _percent(box: BoxLabel, size: int) -> tuple[float, float, float, float]:
+    return box[1] / size * 100, box[2] / size * 100, box[3] / size * 100, box[4] / size * 100
+
+
+def _reading_order(box: BoxLabel) -> tuple[float, float]:
+    return box[2], box[1]
+
+
+def _ground_class(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    if not record.box_classes or len(record.images) != 1:
+        return
+    size = load_image(record.images[0]).shape[0]
+    there = sorted({box[0] for box in record.boxes} & set(record.box_classes))
+    absent = sorted(set(record.box_classes) - set(there))
+    pool = there if there and (not absent or rng.random() < 0.85) else absent
+    label = pool[int(rng.integers(len(pool)))]
+    boxes = sorted((box for box in record.boxes if box[0] == label), key=_reading_order)[: how.most_boxes]
+    yield _sample(record, rng, how, Task.GROUND, label, text_box.encode(_percent(box, size) for box in boxes))
+
+
+def _ground_one(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    if not record.boxes or len(record.images) != 1:
+        return
+    size = load_image(record.images[0]).shape[0]
+    found = expressions(record, rng)
+    if found:
+        text, box = found[int(rng.integers(len(found)))]
+        yield _sample(record, rng, how, Task.GROUND, text, text_box.encode([_percent((text, *box), size)]))
+
+
+def _region(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    if not record.boxes or len(record.images) != 1:
+        return
+    size = load_image(record.images[0]).shape[0]
+    box = record.boxes[int(rng.integers(len(record.boxes)))]
+    yield _sample(record, rng, how, Task.DESCRIBE_REGION, text_box.encode([_percent(box, size)]), box[0])
+
+
+def _segment(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    if record.mask is None or len(record.images) != 1:
+        return
+    mask = load_mask(record.mask)
+    names = [name for name in record.mask_classes if name and name != OTHERS]
+    if record.mask_classes and "" in record.mask_classes and (mask == record.mask_classes.index("")).mean() > 0.3:
+        return  # Mostly unlabelled: "others" would be a lie.
+    cells = grid_of(mask, how.grid, len(record.mask_classes))
+    there = [name for name in names if (cells == record.mask_classes.index(name)).any()]
+    absent = [name for name in names if name not in there]
+    pool = there if there and (not absent or rng.random() < 0.85) else absent
+    name = pool[int(rng.integers(len(pool)))]
+    answer = text_mask.encode(cells == record.mask_classes.index(name), name)
+    yield _sample(record, rng, how, Task.SEGMENT, name, answer, (name,))
+
+
+def _question(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    if len(record.images) != 1:
+        return
+    made = [(question, answer) for question, answer, _ in questions(record, rng)] + list(record.questions)
+    if made:
+        question, answer = made[int(rng.integers(len(made)))]
+        yield _sample(record, rng, how, Task.QUESTION, question, answer)
+
+
+def _change_caption(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    if record.change_captions and len(record.images) == 2:
+        yield _sample(
+            record,
+            rng,
+            how,
+            Task.DESCRIBE_CHANGE,
+            "",
+            record.change_captions[int(rng.integers(len(record.change_captions)))].lower(),
+        )
+
+
+def _change_mask(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    if record.change_mask is None or len(record.images) != 2:
+        return
+    mask = load_mask(record.change_mask)
+    names = [name for name in record.change_classes if name and name != OTHERS]
+    there = [name for name in names if (mask == record.change_classes.index(name)).any()]
+    pool = there if there and rng.random() < 0.85 else names
+    name = pool[int(rng.integers(len(pool)))]
+    cells = grid_of((mask == record.change_classes.index(name)).astype(np.uint8), how.grid, 2) == 1
+    yield _sample(record, rng, how, Task.SEGMENT_CHANGE, name, text_mask.encode(cells, name), (name,))

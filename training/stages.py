@@ -1,0 +1,66 @@
+"""What trains in each stage, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vlm.prompts import Task
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run over the mixture.
+
+    trains: prefixes of parameter names that move; everything else is frozen ("" is everything).
+    datasets: how often each set is drawn (relative); tasks: how often each task is drawn among those a record can
+    serve. dense: weight of the vision warm-up's losses, kept during the text stages so that the tower stays exact.
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    rate: float
+    batch: int
+    datasets: dict[str, float] = field(default_factory=dict)
+    tasks: dict[Task, float] = field(default_factory=dict)
+    experts: int = 1
+    dense: float = 0.0
+    warm_up: float = 0.03
+    weight_decay: float = 0.0
+
+
+SETS = {
+    "aid_rsicd": 0.20,
+    "ucmerced": 0.12,
+    "ucm_boxes": 0.05,
+    "aerial_airport": 0.07,
+    "airbus_aircraft": 0.07,
+    "aerial_cars": 0.04,
+    "neon_trees": 0.04,
+    "hrsc_sample": 0.02,
+    "dubai_seg": 0.12,
+    "roads_cil": 0.06,
+    "airbus_change": 0.07,
+    "change_pairs": 0.04,
+    "synthetic_scene": 0.20,
+    "synthetic_pair": 0.08,
+}
+
+TASK_WEIGHTS = {
+    Task.CLASSIFY: 1.0,
+    Task.CAPTION: 0.7,
+    Task.QUESTION: 0.7,
+    Task.GROUND: 1.6,
+    Task.DESCRIBE_REGION: 0.5,
+    Task.SEGMENT: 1.6,
+    Task.DESCRIBE_CHANGE: 1.0,
+    Task.SEGMENT_CHANGE: 1.4,
+}
+
+STAGES = {
+    # The tower alone, with throw-away heads: stands in for SigLIP's pre-training.
+    "warmup": Stage("warmup", ("",), 1e-3, 48, SETS, weight_decay=0.05, warm_up=0.02),
+    # Paper, section 3.3: dense feed-forward layers, everything trains, all tasks.
+    "1": Stage("1", ("",), 8e-4, 48, SETS, TASK_WEIGHTS, dense=0.5, weight_decay=0.02),
+    # Paper, section 3.3: every feed-forward layer copied three times; only the experts train.
+    "2": Stage("2", ("language_model.layers.*.mlp.",), 4e-4, 48, SETS, TASK_WEIGHTS, experts=3),
+}

@@ -1,0 +1,1 @@
+"""RSUniVLM: the network, its texts and its checkpoints. Importing this package imports no torch."""

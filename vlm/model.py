@@ -1,0 +1,492 @@
+"""The network: SigLIP tower, projector, Qwen2 decoder with one feed-forward expert per granularity.
+
+SigLIP and Qwen2 come from transformers. Ours are the granularity layer, the projector, the merging of image features
+and filling them in where the prompt holds placeholders. Behaviour follows the reference implementation of the paper
+(https://arxiv.org/abs/2412.05679).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2Config, Qwen2Model, SiglipVisionConfig
+from transformers import initialization as init
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.generation import GenerationMixin, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2MLP
+from transformers.models.siglip.modeling_siglip import SiglipVisionModel
+from transformers.utils import can_return_tuple
+
+IGNORED = -100
+"""The label of a position that carries no loss."""
+
+ASPECTS = "square, pad, anyres or anyres_max_N"
+MERGES = ("flat", "spatial", "spatial_unpad")
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """How one image becomes square tiles for the tower, and how many rows of features the decoder then sees.
+
+    side: pixels of a tile. patches: rows (and columns) of features of one tile. All sizes are (width, height).
+    pinpoints: the canvases that the anyres modes choose from, each a multiple of `side`.
+    """
+
+    side: int
+    patches: int
+    aspect: str
+    merge: str
+    pinpoints: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        known = self.aspect in ("square", "pad", "anyres") or (
+            self.aspect.startswith("anyres_max_") and self.aspect.removeprefix("anyres_max_").isdigit()
+        )
+        if not known:
+            raise ValueError(f"aspect {self.aspect!r} is not supported: use {ASPECTS}")
+        if self.merge not in MERGES:
+            raise ValueError(f"merge {self.merge!r} is not supported: use one of {', '.join(MERGES)}")
+        if self.splits and not self.pinpoints:
+            raise ValueError(f"aspect {self.aspect!r} needs grid_pinpoints, a list of [width, height]")
+        for width, height in self.pinpoints:
+            if width < self.side or height < self.side or width % self.side or height % self.side:
+                raise ValueError(f"grid pinpoint [{width}, {height}] is no multiple of the tile side {self.side}")
+
+    @property
+    def splits(self) -> bool:
+        """Whether one image becomes several tiles."""
+        return self.aspect.startswith("anyres")
+
+    @property
+    def newline(self) -> bool:
+        """Whether the learned newline row is used."""
+        return "unpad" in self.merge
+
+    def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The pinpoint that keeps most of the image's pixels; among equals the least wasteful one, then the first."""
+        width, height = size
+
+        def merit(pinpoint: tuple[int, int]) -> tuple[int, int]:
+            scale = min(pinpoint[0] / width, pinpoint[1] / height)
+            kept = min(int(width * scale) * int(height * scale), width * height)
+            return kept, kept - pinpoint[0] * pinpoint[1]
+
+        return max(self.pinpoints, key=merit)
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Columns and rows of tiles on the canvas of an image of this size."""
+        width, height = self.canvas(size)
+        return width // self.side, height // self.side
+
+    def tiles(self, size: tuple[int, int]) -> int:
+        """How many tiles the tower sees for an image of this size, the overview tile included."""
+        if not self.splits:
+            return 1
+        columns, rows = self.grid(size)
+        return 1 + columns * rows
+
+    def unpadded(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Where the image lies on the feature grid of its canvas: left, top, right, bottom (right and bottom outside).
+
+        The cut is symmetric, so that one row or column more than the exact share may stay.
+        """
+        width, height = size
+        columns, rows = (tiles * self.patches for tiles in self.grid(size))
+        if self.merge != "spatial_unpad":
+            return 0, 0, columns, rows
+        if width / height > columns / rows:
+            margin = (rows - int(height * (columns / width))) // 2
+            return 0, margin, columns, rows - margin
+        margin = (columns - int(width * (rows / height))) // 2
+        return margin, 0, columns - margin, rows
+
+    def shrunk(self, columns: int, rows: int) -> tuple[int, int]:
+        """The feature grid after `anyres_max_N` has limited it to about N tiles' worth of features."""
+        if self.merge != "spatial_unpad" or not self.aspect.startswith("anyres_max_"):
+            return columns, rows
+        most = int(self.aspect.removeprefix("anyres_max_"))
+        times = math.sqrt(rows * columns / (most * self.patches**2))
+        return (int(columns // times), int(rows // times)) if times > 1.1 else (columns, rows)
+
+    def rows(self, size: tuple[int, int]) -> int:
+        """How many rows an image of this size takes in the decoder's input: its number of placeholders."""
+        one_tile = self.patches**2
+        if not self.splits:
+            return one_tile + self.newline
+        if self.merge == "flat":
+            return one_tile * self.tiles(size)
+        left, top, right, bottom = self.unpadded(size)
+        columns, rows = self.shrunk(right - left, bottom - top)
+        return one_tile + rows * (columns + self.newline)
+
+
+class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Shapes and choices of one network.
+
+    text_config: a Qwen2Config. vision_config: a SiglipVisionConfig, of which the head is never built. Or their dicts.
+    num_experts: feed-forward experts per decoder layer; 1 is the dense network of the first training stage.
+    image_token_id: the id that stands for one row of image features in `input_ids`; may lie outside the vocabulary.
+    aspect, merge, grid_pinpoints: see `TileLayout`.
+    mask_grid: rows and columns of the masks that the network writes.
+    tile_pixels: side of the window of a large raster that one query should see, in the raster's own pixels.
+    projector: "linear" or "mlpNx_gelu" (N linear layers with exact GELU between).
+    vision_layers: how many layers of the tower are kept and feed the projector; None keeps all.
+    max_rows: the longest input, merged image rows included; None is the decoder's max_position_embeddings.
+    """
+
+    model_type = "rsunivlm"
+    sub_configs_defaults = {"text_config": Qwen2Config, "vision_config": SiglipVisionConfig}
+
+    text_config: Any = None
+    vision_config: Any = None
+    num_experts: int = 3
+    image_token_id: int = -200
+    aspect: str = "square"
+    merge: str = "flat"
+    grid_pinpoints: list[Any] | None = None
+    mask_grid: int = 24
+    tile_pixels: int = 384
+    projector: str = "mlp2x_gelu"
+    vision_layers: int | None = None
+    max_rows: int | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        self.vision_config.vision_use_head = False
+        if self.vision_layers is None:
+            self.vision_layers = self.vision_config.num_hidden_layers
+        if not 0 < self.vision_layers <= self.vision_config.num_hidden_layers:
+            raise ValueError(f"vision_layers must be in 1..{self.vision_config.num_hidden_layers}")
+        if self.max_rows is None:
+            self.max_rows = self.text_config.max_position_embeddings
+        if self.num_experts < 1:
+            raise ValueError(f"num_experts must be at least 1, not {self.num_experts}")
+        self.tie_word_embeddings = self.tie_word_embeddings or self.text_config.tie_word_embeddings
+        self.text_config.tie_word_embeddings = self.tie_word_embeddings
+        self.layout  # noqa: B018  raises on a layout that is not supported
+
+    @property
+    def layout(self) -> TileLayout:
+        """How images become tiles and rows under this configuration."""
+        return TileLayout(
+            side=self.vision_config.image_size,
+            patches=self.vision_config.image_size // self.vision_config.patch_size,
+            aspect=self.aspect,
+            merge=self.merge,
+            pinpoints=tuple((int(width), int(height)) for width, height in self.grid_pinpoints or ()),
+        )
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Which rows of a batch go to which expert; worked out once per forward pass, used by every layer.
+
+    experts: the experts that occur, ascending. rows: for each of them its batch rows, empty when only one occurs.
+    restore: the permutation that puts the experts' outputs, joined, back into batch order.
+    """
+
+    experts: tuple[int, ...]
+    rows: tuple[Tensor, ...] = ()
+    restore: Tensor | None = None
+
+    @classmethod
+    def of(cls, granularity: Tensor | None, batch: int, num_experts: int) -> Routes:
+        """Routes for a (batch,) integer tensor; with one expert any granularity is accepted and ignored."""
+        if num_experts == 1:
+            return cls((0,))
+        if granularity is None:
+            raise ValueError(f"granularity is missing: pass a tensor of {batch} integers in 0..{num_experts - 1}")
+        if tuple(granularity.shape) != (batch,) or granularity.is_floating_point():
+            raise ValueError(
+                f"granularity must hold one integer for each of the {batch} rows of the batch, "
+                f"not shape {tuple(granularity.shape)} of {granularity.dtype}"
+            )
+        present = tuple(torch.unique(granularity).tolist())
+        if present[0] < 0 or present[-1] >= num_experts:
+            raise ValueError(
+                f"granularity {granularity.tolist()} is out of range: use integers in 0..{num_experts - 1}"
+            )
+        if len(present) == 1:
+            return cls(present)
+        rows = tuple((granularity == expert).nonzero().squeeze(1) for expert in present)
+        return cls(present, rows, torch.cat(rows).argsort())
+
+
+class GranularityExperts(nn.ModuleList):
+    """The feed-forward networks of one decoder layer, of which each sample of a batch uses one."""
+
+    def forward(self, hidden: Tensor, routes: Routes) -> Tensor:
+        """Apply to (batch, length, hidden) the expert that `routes` names for each sample."""
+        if not routes.rows:
+            out: Tensor = self[routes.experts[0]](hidden)
+            return out
+        parts = [self[expert](hidden[rows]) for expert, rows in zip(routes.experts, routes.rows, strict=True)]
+        return torch.cat(parts)[routes.restore]
+
+
+class GranularityLayer(Qwen2DecoderLayer):  # type: ignore[misc]
+    """A Qwen2 decoder layer whose feed-forward network is chosen per sample; attention and norms are shared."""
+
+    def __init__(self, config: Qwen2Config, layer_idx: int, num_experts: int) -> None:
+        super().__init__(config, layer_idx)
+        self.mlp: Any = GranularityExperts(Qwen2MLP(config) for _ in range(num_experts))
+
+    def forward(self, hidden_states: Tensor, *, routes: Routes, **kwargs: Any) -> Tensor:
+        """One layer on (batch, length, hidden)."""
+        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
+        hidden_states = hidden_states + attended
+        out: Tensor = hidden_states + self.mlp(self.post_attention_layernorm(hidden_states), routes)
+        return out
+
+
+class GranularityQwen2(Qwen2Model):  # type: ignore[misc]
+    """Qwen2 with granularity layers; its `routes` keyword reaches every layer."""
+
+    def __init__(self, config: Qwen2Config, num_experts: int) -> None:
+        super().__init__(config)
+        self.layers = nn.ModuleList(
+            GranularityLayer(config, index, num_experts) for index in range(config.num_hidden_layers)
+        )
+        self.post_init()
+
+
+def build_projector(kind: str, inputs: int, outputs: int) -> nn.Module:
+    """The projector from tower to decoder width: "linear" or "mlpNx_gelu"."""
+    if kind == "linear":
+        return nn.Linear(inputs, outputs)
+    depth = kind.removeprefix("mlp").removesuffix("x_gelu")
+    if kind != f"mlp{depth}x_gelu" or not depth.isdigit() or int(depth) < 1:
+        raise ValueError(f"projector {kind!r} is not supported: use linear or mlpNx_gelu")
+    layers: list[nn.Module] = [nn.Linear(inputs, outputs)]
+    for _ in range(int(depth) - 1):
+        layers += [nn.GELU(), nn.Linear(outputs, outputs)]
+    return nn.Sequential(*layers)
+
+
+@dataclass
+class RSUniVLMOutput(CausalLMOutputWithPast):  # type: ignore[misc]
+    """What a forward pass returns.
+
+    logits: (batch, kept positions, vocabulary); None when labels were given, as then only labelled rows are projected.
+    loss: mean over all labelled tokens of the batch.
+    sample_losses: (batch,) mean over each sample's labelled tokens, for losses that weigh samples; 0 without any.
+    """
+
+    sample_losses: Tensor | None = None
+
+
+class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """Images and a prompt in, text out; each sample of a batch is answered by the expert of its granularity."""
+
+    config_class = RSUniVLMConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["GranularityLayer", "SiglipEncoderLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _tied_weights_keys = {"lm_head.weight": "language_model.embed_tokens.weight"}
+
+    def __init__(self, config: RSUniVLMConfig) -> None:
+        super().__init__(config)
+        text = config.text_config
+        self.vision_tower = SiglipVisionModel(config.vision_config)
+        self.vision_tower.encoder.layers = self.vision_tower.encoder.layers[: config.vision_layers]
+        self.projector = build_projector(config.projector, config.vision_config.hidden_size, text.hidden_size)
+        self.language_model = GranularityQwen2(text, config.num_experts)
+        if config.layout.newline:
+            self.image_newline = nn.Parameter(torch.empty(text.hidden_size))
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self and self.config.layout.newline:
+            init.normal_(self.image_newline, std=self.config.text_config.initializer_range)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding, shared with `lm_head` when the configuration ties them."""
+        embedding: nn.Module = self.language_model.embed_tokens
+        return embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embedding."""
+        self.language_model.embed_tokens = value
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The vocabulary projection."""
+        return self.lm_head
+
+    def image_features(self, pixel_values: Tensor) -> Tensor:
+        """Projected features (tiles, patches, hidden) of (tiles, 3, side, side) pixels, taken before post_layernorm."""
+        embeddings = self.vision_tower.embeddings(pixel_values)
+        encoded: Tensor = self.vision_tower.encoder(inputs_embeds=embeddings).last_hidden_state
+        projected: Tensor = self.projector(encoded)
+        return projected
+
+    def image_rows(self, pixel_values: Tensor, image_sizes: Tensor | Sequence[Sequence[int]] | None = None) -> Tensor:
+        """Rows (rows of all images in order, hidden) that replace the placeholders.
+
+        image_sizes: (images, 2) width and height of the original images; needed only for the anyres modes.
+        """
+        features = self.image_features(pixel_values)
+        layout = self.config.layout
+        if layout.merge == "flat":
+            return features.flatten(0, 1)
+        newline = self.image_newline.to(features.dtype) if layout.newline else None
+        if not layout.splits:
+            if newline is not None:
+                features = torch.cat([features, newline.expand(len(features), 1, -1)], dim=1)
+            return features.flatten(0, 1)
+        if image_sizes is None:
+            raise ValueError("image_sizes is missing: the anyres modes need (width, height) of every image")
+        sizes = image_sizes.tolist() if isinstance(image_sizes, Tensor) else image_sizes
+        rows, start = [], 0
+        for width, height in sizes:
+            size = (int(width), int(height))
+            tiles = features[start : start + layout.tiles(size)]
+            start += len(tiles)
+            rows += [tiles[0], self._merge_tiles(tiles[1:], layout, size, newline)]
+        return torch.cat(rows)
+
+    @staticmethod
+    def _merge_tiles(tiles: Tensor, layout: TileLayout, size: tuple[int, int], newline: Tensor | None) -> Tensor:
+        """Tiles (tiles, patches, hidden) of one image to one grid, without the padding, row by row."""
+        columns, rows = layout.grid(size)
+        side, hidden = layout.patches, tiles.shape[-1]
+        left, top, right, bottom = layout.unpadded(size)
+        grid = tiles.view(rows, columns, side, side, hidden).permute(4, 0, 2, 1, 3).reshape(hidden, rows * side, -1)
+        grid = grid[:, top:bottom, left:right]
+        small_columns, small_rows = layout.shrunk(right - left, bottom - top)
+        if (small_columns, small_rows) != (right - left, bottom - top):
+            grid = functional.interpolate(grid[None], size=(small_rows, small_columns), mode="bilinear")[0]
+        grid = grid.permute(1, 2, 0)
+        if newline is not None:
+            grid = torch.cat([grid, newline.expand(len(grid), 1, -1)], dim=1)
+        return grid.flatten(0, 1)
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | Sequence[Sequence[int]] | None = None,
+    ) -> Tensor:
+        """The decoder's input (batch, length, hidden): token embeddings, with image rows at the placeholders."""
+        if pixel_values is None:
+            embedded: Tensor = self.language_model.embed_tokens(input_ids)
+            return embedded
+        placeholders = input_ids == self.config.image_token_id
+        embeds = self.language_model.embed_tokens(input_ids.masked_fill(placeholders, 0))
+        rows = self.image_rows(pixel_values, image_sizes).to(embeds.dtype)
+        positions = placeholders.flatten().nonzero().squeeze(1)
+        if len(positions) != len(rows):
+            raise ValueError(
+                f"the prompt holds {len(positions)} image placeholders, but the images give {len(rows)} rows: "
+                "use the processor that was saved with this model"
+            )
+        filled: Tensor = embeds.flatten(0, 1).index_copy(0, positions, rows).view_as(embeds)
+        return filled
+
+    @can_return_tuple  # type: ignore[untyped-decorator]
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        granularity: Tensor | None = None,
+        labels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> RSUniVLMOutput:
+        """Loss or logits for a batch that may mix image counts and granularities.
+
+        input_ids: (batch, length), one `image_token_id` per image row. attention_mask: (batch, past + length).
+        pixel_values: (tiles of all images in order, 3, side, side); only with the prompt, not in later decode steps.
+        granularity: (batch,) integers, in every step. labels: (batch, length), -100 where no loss is wanted.
+        num_items_in_batch: divides the summed loss instead of this batch's count (gradient accumulation).
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass either input_ids or inputs_embeds")
+        if inputs_embeds is None:
+            assert input_ids is not None
+            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+        batch, length = inputs_embeds.shape[:2]
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
+            if labels is not None and bool((attention_mask.diff(dim=1) <= 0).all() and attention_mask[:, 0].all()):
+                attention_mask = position_ids = None  # padding at the right only: the causal mask hides it
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=False if labels is not None else use_cache,
+            routes=Routes.of(granularity, batch, self.config.num_experts),
+            **kwargs,
+        )
+        hidden: Tensor = outputs.last_hidden_state
+        kept: dict[str, Any] = {
+            "past_key_values": outputs.past_key_values,
+            "hidden_states": outputs.hidden_states,
+            "attentions": outputs.attentions,
+        }
+        if labels is None:
+            return RSUniVLMOutput(logits=self.lm_head(slice_logits_to_keep(hidden, logits_to_keep)), **kept)
+        targets = labels[:, 1:]
+        labelled = targets != IGNORED
+        losses = functional.cross_entropy(
+            self.lm_head(hidden[:, :-1][labelled]).float(), targets[labelled], reduction="none"
+        )
+        counts = labelled.sum(dim=1)
+        divisor = counts.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        summed = torch.zeros(batch, device=losses.device).index_add(0, labelled.nonzero()[:, 0], losses)
+        return RSUniVLMOutput(loss=losses.sum() / divisor, sample_losses=summed / counts.clamp(min=1), **kept)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_sizes: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Transformers' `generate` on a batch of the processor; returns the new tokens only, padded at the right.
+
+        Images are encoded once and generation starts from embeddings, so that a repetition penalty sees only the
+        tokens generated so far, as in the reference. The penalty is applied by a processor of our own: the one that
+        transformers builds would skip as many generated tokens as the prompt has padding.
+        """
+        ids = inputs if input_ids is None else input_ids
+        if ids is not None:
+            kwargs["inputs_embeds"] = self.embed(ids, pixel_values, image_sizes)
+        settings = kwargs.get("generation_config") or self.generation_config
+        penalty = kwargs.pop("repetition_penalty", None) or settings.repetition_penalty
+        if penalty is not None and penalty != 1.0:
+            processors = [RepetitionPenaltyLogitsProcessor(float(penalty)), *(kwargs.get("logits_processor") or ())]
+            kwargs |= {"logits_processor": LogitsProcessorList(processors), "repetition_penalty": 1.0}
+        return super().generate(**kwargs)
+
+
+AutoConfig.register(RSUniVLMConfig.model_type, RSUniVLMConfig, exist_ok=True)
+AutoModelForImageTextToText.register(RSUniVLMConfig, RSUniVLMForConditionalGeneration, exist_ok=True)
