@@ -442,7 +442,11 @@ def main(words: Sequence[str] | None = None) -> None:
     except InvalidInput as error:
         parser().error(str(error))
     load = partial(models.load_model, options.model, device=options.device)
-    with Desk(load, patience=options.patience, waiting=options.waiting) as desk:
+    with (
+        suppress(KeyboardInterrupt),
+        wire,
+        Desk(load, patience=options.patience, waiting=options.waiting) as desk,
+    ):
         server = build(desk, roots, out)
         server.wire = wire
         if options.preload:

@@ -167,13 +167,16 @@ def _resolve(candidate: Path) -> Path | None:
 
 
 def images_under(roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Every readable image file under the roots as (root, file), in order of name; hidden folders are passed over."""
+    """Every readable image file under the roots as (root, file), in order of name.
+
+    Hidden names are passed over, and so are names with control or invisible characters: they could pose as orders.
+    """
     for root in roots:
         for folder, subfolders, files in os.walk(root):
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            subfolders[:] = sorted(name for name in subfolders if name.isprintable() and not name.startswith("."))
             for name in sorted(files):
                 file = Path(folder, name)
-                if file.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                if file.suffix.lower() in IMAGE_SUFFIXES and name.isprintable() and not name.startswith("."):
                     real = _resolve(file)
                     if real is not None and real.is_file() and any(real.is_relative_to(one) for one in roots):
                         yield root, file

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from rs_tools.errors import InvalidInput
 from vlm.prompts import Answer, Query
 
 DEFAULT = "embedded"
@@ -50,6 +51,7 @@ def load_model(
 
     Without `source` the environment variable RS_TOOLS_MODEL decides, else "embedded". device: "cpu", "cuda" ...; dtype:
     "float32", "bfloat16" ...; revision: of a hub id. torch is imported here, at the first call.
+    Raises InvalidInput where there is no such model, or it cannot be read.
     """
     chosen = os.fspath(source) if source is not None else os.environ.get("RS_TOOLS_MODEL") or DEFAULT
     key = (chosen, device, dtype, revision)
@@ -57,5 +59,12 @@ def load_model(
         if key not in _loaded:
             from vlm.generation import RSUniVLM
 
-            _loaded[key] = RSUniVLM.load(chosen, device=device, dtype=dtype, revision=revision)
+            try:
+                _loaded[key] = RSUniVLM.load(chosen, device=device, dtype=dtype, revision=revision)
+            except (OSError, ValueError) as error:
+                why = str(error).partition("\n")[0]
+                raise InvalidInput(
+                    f"The model '{chosen}' cannot be loaded ({why}): name embedded, published, a folder with a "
+                    "checkpoint or a hub id."
+                ) from error
         return _loaded[key]

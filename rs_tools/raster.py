@@ -54,6 +54,7 @@ _GDAL_OPTIONS = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
     "GDAL_HTTP_MAX_RETRY": "0",
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",  # its short cut shows a file that was cut short as a grey picture
 }
 _BAND_NAMES = (
     ("red", "green", "blue"),

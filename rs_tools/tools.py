@@ -123,13 +123,11 @@ def ground_object(
     scene = open_scene(image)
     model = model or load_model()
     tiles = tiling.cover(scene.grid.width, scene.grid.height, model.tile_size)
-    asking = _Asking(model, progress, cancel, total=len(tiles) + (len(tiles) > 1))
+    asking = _Asking(model, progress, cancel, total=len(tiles))
     pieces: list[tiling.Piece] = []
     for number, (tile, _, answer) in enumerate(asking.tiles([scene], tiles, Task.GROUND, query)):
         boxes = asking.read(answer, lambda text: text_box.decode(text))
         pieces += [tiling.Piece(_from_percent(box, tile.view), tile, answer.confidence, number) for box in boxes or ()]
-    if len(tiles) > 1:
-        pieces += _larger_than_a_tile(asking, scene, query, pieces)
     asking.demand_an_answer(scene, f"boxes of '{query}'")
     found = sorted(tiling.merge(pieces), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left))
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
@@ -625,26 +623,6 @@ def _to_percent(box: Box, window: Window) -> tuple[float, float, float, float]:
         100 * (box.right - window.left) / window.width,
         100 * (box.bottom - window.top) / window.height,
     )
-
-
-def _larger_than_a_tile(
-    asking: _Asking, scene: Scene, query: str, pieces: Sequence[tiling.Piece]
-) -> list[tiling.Piece]:
-    """Boxes too large for any tile, from one look at the whole: believed where a tile saw a piece that its edge cut."""
-    answer, _ = asking.whole([scene], Task.GROUND, query)
-    try:
-        boxes = text_box.decode(answer.text) if answer.finished else []
-    except ValueError:
-        return []  # only a second opinion: the tiles have answered
-    whole = Window(0, 0, scene.grid.width, scene.grid.height)
-    tile = tiling.Tile(core=whole, view=whole, image=whole)
-    large = [_from_percent(box, whole) for box in boxes]
-    return [
-        tiling.Piece(box, tile, answer.confidence, -1)
-        for box in large
-        if max(box.width, box.height) >= asking.model.tile_size
-        and any(piece.is_cut and piece.box.share_inside(box) >= 0.7 for piece in pieces)
-    ]
 
 
 def _surroundings(box: Box, scene: Scene, tile_size: int) -> tuple[Window, list[str]]:

@@ -31,7 +31,7 @@ class Scripted(ScriptedModel):
         """One answer per query, after the misbehaviour that its text asks for."""
         text = queries[0].text
         if "slow" in text:
-            time.sleep(0.15)
+            time.sleep(0.4)
         if "noisy" in text:
             print("progress bar ########")
             os.write(1, b"raw noise on descriptor one\n")

@@ -73,13 +73,15 @@ def test_unconstrained_tokens_are_those_of_the_reference_alone_and_in_one_mixed_
     golden = json.loads((GOLDEN / variant / "golden.json").read_text(encoding="utf-8"))
     model, processor = checkpoints.load(GOLDEN / variant / "checkpoint")
     ends = end_tokens(model)
-    cases = [case for case in golden["cases"] if variant[0] != "a" or case["image_key"] != "landscape"]
-    assert len(cases) >= 11
+    cases = golden["cases"]
+    if variant.startswith("a"):  # thousands of rows in each
+        cases = [case for case in cases if case["case"] in ("square_g0", "square_g2", "pair_g1")]
+    assert len(cases) in (3, 14)
 
     def images(case: dict[str, Any]) -> list[Image.Image]:
-        return [Image.open(GOLDEN / variant / file) for file in golden["images"][case["image_key"]]["files"]]
+        return [Image.open(GOLDEN / file) for file in golden["images"][case["image_key"]]["files"]]
 
-    for group in [*([case] for case in cases), cases]:
+    for group in [cases, *([case] for case in cases[-3:])]:
         batch = processor.encode(
             [case["prompt"] for case in group],
             [images(case) for case in group],
@@ -98,7 +100,7 @@ def test_an_unconstrained_network_answers_with_the_text_of_the_reference(variant
     asked = [case for case in golden["cases"] if case["message"] == "[CAP] Describe this image briefly."]
     assert asked
     for case in asked:
-        images = tuple(Image.open(GOLDEN / variant / file) for file in golden["images"][case["image_key"]]["files"])
+        images = tuple(Image.open(GOLDEN / file) for file in golden["images"][case["image_key"]]["files"])
         query = Query(Task.CAPTION, images, granularity=Granularity(case["granularity"]))
         [answer] = network.ask([query], max_new_tokens=24)
         assert answer.text == case["text"].strip()
@@ -148,7 +150,8 @@ def test_the_penalty_is_felt_in_free_text_and_not_inside_a_grammar() -> None:
     free, bound = Query(Task.CAPTION, (picture(5),)), queries()[0]
     plain, penalised = (network(0, penalty).ask([free, bound], max_new_tokens=200) for penalty in (1.0, 3.0))
     assert plain[0].text != penalised[0].text
-    assert plain[1] == penalised[1]
+    assert plain[1].text == penalised[1].text
+    assert plain[1].confidence == pytest.approx(penalised[1].confidence)
 
 
 def test_without_constraints_a_mask_is_free_text() -> None:
@@ -243,7 +246,7 @@ def test_a_folder_is_loaded_under_its_name(tmp_path: Path) -> None:
 
 def test_an_absent_checkpoint_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "EMBEDDED", tmp_path / "nano")
-    with pytest.raises(FileNotFoundError, match="embedded checkpoint .* name another"):
+    with pytest.raises(FileNotFoundError, match=r"embedded checkpoint .* name another"):
         RSUniVLM.load("embedded")
     with pytest.raises(FileNotFoundError):
         RSUniVLM.load(tmp_path / "nothing")

@@ -88,7 +88,9 @@ async def test_the_extra_tools_of_the_server_have_flat_schemas_and_short_names_t
     assert {one.name for one in published[8:]} == {"list_images", "view_image", "get_job"}
     for one in published:
         assert re.fullmatch(r"[a-z_]{1,24}", one.name)
-        assert one.title and one.description and one.annotations is not None
+        assert one.title
+        assert one.description
+        assert one.annotations is not None
         assert not any({"anyOf", "oneOf", "$ref"} & part.keys() for part in inside(one.input_schema))
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import json
 import math
 import sys
@@ -35,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+import vlm
 from rs_tools import tools
 from rs_tools.errors import UnreadableAnswer
 from rs_tools.model import VisionModel, load_model
@@ -855,10 +857,16 @@ def evaluate(
     limit: int | None = None,
     out: Path = Path("runs/eval"),
     batch: int = 16,
+    weights: str = "",
     tell: Callable[[str], None] = lambda text: None,
 ) -> list[Line]:
-    """Ask what has not been asked yet, keep it, and score all of it. `tell` hears of the progress."""
-    run = {"model": model.name, "split": split, "tile": model.tile_size, "grid": int(getattr(model, "mask_grid", 24))}
+    """Ask what has not been asked yet, keep it, and score all of it.
+
+    weights: tells models of one name apart (`fingerprint`), so that no answer of an older one is kept for a newer one.
+    tell: hears of the progress.
+    """
+    grid = int(getattr(model, "mask_grid", 24))
+    run = {"model": model.name, "weights": weights, "split": split, "tile": model.tile_size, "grid": grid}
     predictions = Predictions.open(out / "predictions.jsonl", run)
     todo = {}
     for name in names:
@@ -888,6 +896,19 @@ def score(predictions: Predictions, root: Path, names: Sequence[str] = DEFAULT, 
             found = [replace(line, ceiling=top.score) for line, top in zip(found, best, strict=True)]
         lines += found
     return lines
+
+
+def fingerprint(source: str) -> str:
+    """A short hash of the weights of "embedded" or of a folder; of a hub id, the id itself."""
+    folder = Path(vlm.__file__).parent / "nano" if source == "embedded" else Path(source)
+    if not folder.is_dir():
+        return source
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _clock(seconds: float) -> str:
@@ -952,6 +973,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limit=asked.limit,
         out=asked.out,
         batch=asked.batch,
+        weights=fingerprint(asked.model),
         tell=tell,
     )
     if sys.stderr.isatty():

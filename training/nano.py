@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisi
 from training import warmup
 from training.samples import Asking, Augmentation, Record, ask, augment
 from training.stages import Stage
-from training.train import Mixture, TextBatches, TextModel, Warmup, WarmupBatches, train
+from training.train import Mixture, TextBatches, TextModel, Warmup, WarmupBatches, is_first, train
 from vlm import checkpoints
 from vlm.model import RSUniVLMConfig, RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
@@ -134,10 +134,12 @@ def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.N
     if stage.name == "warmup":
         vocabulary = warmup.Vocabulary.of(records)
         module = Warmup(tower(), warmup.VisionHeads(VISION["hidden_size"], vocabulary), given.keep)
-        if given.start:
-            copy_matching(module, torch.load(given.start, weights_only=True)["weights"])
+        if given.weights:
+            copy_matching(module, torch.load(given.weights, weights_only=True)["weights"])
         batches = WarmupBatches(mixture, stage, vocabulary, SIZE, PATCH, given.steps)
         average = train(module, batches, stage, out, **options)
+        if not is_first():
+            return
         tensors = {name: value.half().cpu() for name, value in average.weights.items()}
         torch.save({"weights": tensors, "vocabulary": vocabulary.state()}, out / "tower.pt")
         return
@@ -148,7 +150,7 @@ def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.N
     heads.load_state_dict(
         {n.removeprefix("heads."): w.float() for n, w in warm["weights"].items() if n.startswith("heads.")}
     )
-    start = Path(given.start or out / "stage1") if stage.name == "2" or given.start else None
+    start = Path(given.weights or out / "stage1") if stage.name == "2" or given.weights else None
     if start is None:
         words = tokenizer(texts(records, 6000, given.seed), vocabulary.masks + RUN_LABELS)
         model = fresh(words)
@@ -164,12 +166,14 @@ def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.N
     module = TextModel(model, heads if stage.dense else None, stage.dense)
     batches = TextBatches(mixture, stage, processor, vocabulary, SIZE, PATCH, GRID, given.steps)
     average = train(module, batches, stage, out, **options)
+    if not is_first():
+        return
     module.load_state_dict(average.weights)
     checkpoints.save(module.model.to(torch.bfloat16).cpu(), processor, out / f"stage{stage.name}")
 
 
 def copy_matching(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Start from an earlier warm-up whose vocabulary may have been smaller: tensors of the same shape are taken over."""
+    """Take over from an earlier warm-up, whose vocabulary may have been smaller, every tensor of the same shape."""
     own = module.state_dict()
     taken = {name: value.float() for name, value in weights.items() if name in own and own[name].shape == value.shape}
     module.load_state_dict(own | taken)

@@ -8,8 +8,9 @@ the top left" is true of the picture shown.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from vlm.prompts import TASKS, Query, Task
 
 BoxLabel = tuple[str, float, float, float, float]
 OTHERS = "others"
+PLACED = re.compile(
+    r"\b(top|bottom|upper|lower|right|leftmost|(the|on|at|in|to) left|left (side|part|corner|of))\b", re.I
+)
+"""Words that name a place in the picture; "has left" is not one."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,7 @@ def augment(record: Record, rng: np.random.Generator, size: int, how: Augmentati
     mask = None if record.mask is None else pixels(load_mask(record.mask), Image.Resampling.NEAREST)
     change = None if record.change_mask is None else pixels(load_mask(record.change_mask), Image.Resampling.NEAREST)
     boxes = tuple(_move_boxes(record.boxes, window, size, turns, mirror))
+    upright = turns == 0 and not mirror  # A turn makes "at the top left" untrue.
     change_captions = record.change_captions
     if change is not None and not whole and record.change_mask is not None and change_captions:
         # A crop can cut changes away; the words are kept only when they cannot have become untrue.
@@ -178,11 +184,11 @@ def augment(record: Record, rng: np.random.Generator, size: int, how: Augmentati
         boxes=boxes,
         mask=mask,
         change_mask=change,
-        captions=record.captions if whole else (),
+        captions=tuple(c for c in record.captions if upright or not PLACED.search(c)) if whole else (),
         present=record.present if whole else (),
         presence_classes=record.presence_classes if whole else (),
         questions=record.questions if whole and window == (0.0, 0.0, float(width), float(height)) else (),
-        change_captions=change_captions,
+        change_captions=tuple(c for c in change_captions if upright or not PLACED.search(c)),
     )
 
 
@@ -251,18 +257,23 @@ def grid_of(mask: np.ndarray, grid: int, classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Asking:
-    """How questions are made: the mask grid of the model, and the most boxes that one answer lists."""
+    """How questions are made: the mask grid of the model, the most boxes in one answer, how many of each kind."""
 
     grid: int
     most_boxes: int = 24
     wordings: bool = True
-    weights: dict[Task, float] = field(default_factory=dict)
+    each: int = 1
 
 
 def ask(record: Record, rng: np.random.Generator, how: Asking) -> list[Sample]:
-    """Every kind of question that this record can answer, one sample of each, in random order."""
+    """Questions that this record can answer, in random order: up to `how.each` of every kind, none twice."""
     makers = (_scene, _caption, _ground_class, _ground_one, _region, _segment, _question, _change_caption, _change_mask)
-    samples = [sample for make in makers for sample in make(record, rng, how)]
+    found: dict[tuple[Task, str], Sample] = {}
+    for make in makers:
+        for _ in range(1 if make in (_caption, _change_caption) else how.each):
+            for sample in make(record, rng, how):
+                found.setdefault((sample.task, sample.text), sample)
+    samples = list(found.values())
     return [samples[i] for i in rng.permutation(len(samples))]
 
 

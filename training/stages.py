@@ -23,6 +23,7 @@ class Stage:
     datasets: dict[str, float] = field(default_factory=dict)
     tasks: dict[Task, float] = field(default_factory=dict)
     experts: int = 1
+    turns: int = 5
     dense: float = 0.0
     warm_up: float = 0.03
     weight_decay: float = 0.0
@@ -60,7 +61,7 @@ STAGES = {
     # The tower alone, with throw-away heads: stands in for SigLIP's pre-training.
     "warmup": Stage("warmup", ("",), 1e-3, 48, SETS, weight_decay=0.05, warm_up=0.02),
     # Paper, section 3.3: dense feed-forward layers, everything trains, all tasks.
-    "1": Stage("1", ("",), 8e-4, 48, SETS, TASK_WEIGHTS, dense=0.5, weight_decay=0.02),
+    "1": Stage("1", ("",), 8e-4, 32, SETS, TASK_WEIGHTS, dense=0.5, weight_decay=0.02),
     # Paper, section 3.3: every feed-forward layer copied three times; only the experts train.
-    "2": Stage("2", ("language_model.layers.*.mlp.",), 4e-4, 48, SETS, TASK_WEIGHTS, experts=3),
+    "2": Stage("2", ("model.language_model.layers.*.mlp.",), 4e-4, 32, SETS, TASK_WEIGHTS, experts=3),
 }

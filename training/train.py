@@ -11,6 +11,7 @@ import csv
 import math
 import multiprocessing
 import os
+import pickle
 import re
 import sys
 import time
@@ -27,11 +28,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from training import warmup
 from training.datasets import read_all
+from training.packing import TASK_NUMBERS, pack
 from training.samples import Asking, Augmentation, Record, Sample, ask, augment, load_image, load_mask
 from training.stages import STAGES, Stage
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
-from vlm.prompts import Granularity
 
 
 class Mixture:
@@ -111,7 +112,7 @@ class Warmup(nn.Module):
 
 
 class TextBatches(Dataset[dict[str, Any]]):
-    """Batch number i of a text stage: all single images or all pairs, so that little is padding; a pair counts as two."""
+    """Batch number i of a text stage: all single images or all pairs, so that little is padding."""
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class TextBatches(Dataset[dict[str, Any]]):
         steps: int,
     ) -> None:
         self.mixture, self.stage, self.processor, self.vocabulary = mixture, stage, processor, vocabulary
-        self.size, self.patch, self.steps, self.asking = size, patch, steps, Asking(grid)
+        self.size, self.patch, self.steps, self.asking = size, patch, steps, Asking(grid, each=3)
 
     def __len__(self) -> int:
         return self.steps
@@ -134,23 +135,31 @@ class TextBatches(Dataset[dict[str, Any]]):
         torch.set_num_threads(1)
         images = 2 if np.random.default_rng([self.mixture.seed, index, 1]).random() < self.mixture.share_of_pairs else 1
         records: list[Record] = []
-        samples: list[Sample] = []
+        groups: list[list[Sample]] = []
         number = index * self.stage.batch * 50
-        while len(samples) < self.stage.batch // images:
+        while len(groups) < self.stage.batch // images:
             record, rng = self.mixture.draw(number, images)
             number += 1
             record = augment(record, rng, self.size, Augmentation())
-            made = ask(record, rng, self.asking)
-            if not made:
-                continue
-            chances = np.array([self.stage.tasks[sample.task] for sample in made])
-            samples.append(made[int(rng.choice(len(made), p=chances / chances.sum()))])
-            records.append(record)
-        inputs = self.processor([s.query for s in samples], [s.answer for s in samples], padding_side="right")
-        batch = {"inputs": dict(inputs)}
+            group = self.turns(ask(record, rng, self.asking), rng)
+            if group:
+                groups.append(group)
+                records.append(record)
+        batch: dict[str, Any] = {"text": pack(self.processor, groups)}
         if self.stage.dense:
             batch["dense"] = warmup.collate(records, self.vocabulary, self.size, self.patch)
         return batch
+
+    def turns(self, samples: list[Sample], rng: np.random.Generator) -> list[Sample]:
+        """Up to `stage.turns` of a record's samples, drawn by task weight; with experts, of one granularity."""
+        if not samples:
+            return []
+        chances = np.array([self.stage.tasks[sample.task] for sample in samples])
+        if self.stage.experts > 1:
+            first = samples[int(rng.choice(len(samples), p=chances / chances.sum()))]
+            chances = chances * [sample.query.expert == first.query.expert for sample in samples]
+        count = min(self.stage.turns, int((chances > 0).sum()))
+        return [samples[i] for i in rng.choice(len(samples), count, replace=False, p=chances / chances.sum())]
 
 
 class TextModel(nn.Module):
@@ -167,16 +176,11 @@ class TextModel(nn.Module):
         self.features = output.last_hidden_state
 
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Losses: one share per granularity, and the heads'.
-
-        A sample weighs the square root of its length: a mask of fifty tokens more than a class of two, but not 25
-        times.
-        """
-        inputs = batch["inputs"]
-        each = self.model(**inputs).sample_losses
-        weight = (inputs["labels"] != -100).sum(1).float().sqrt()
-        weight = weight / weight.sum()
-        losses = {name.name.lower(): (each * weight * (inputs["granularity"] == name)).sum() for name in Granularity}
+        """Losses: one share per task, and the heads'."""
+        text = dict(batch["text"])
+        task, weight = text.pop("task"), text.pop("weight")
+        each = self.model(**text).token_losses * weight
+        losses = {name.value: each[task == number].sum() for name, number in TASK_NUMBERS.items()}
         if self.heads is not None:
             assert self.features is not None
             dense = batch["dense"]
@@ -326,6 +330,11 @@ def train(
     return average
 
 
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
 def together(value: float) -> float:
     """The first process's value, in every process; clocks differ, and weights must not."""
     if not dist.is_initialized():
@@ -350,18 +359,34 @@ def _worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def records_of(data: Path, stage: Stage, synthetic: int, seed: int, workers: int) -> dict[str, list[Record]]:
+def generated(count: int, seed: int, workers: int, kept: Path) -> dict[str, list[Record]]:
+    """`count` synthetic scenes and half as many pairs; made once and kept in the folder `kept`."""
+    from training.synthetic import pair, scene
+
+    file = kept / f"scenes-{seed}-{count}.pickle"
+    if file.exists():
+        with file.open("rb") as stored:
+            return pickle.load(stored)  # type: ignore[no-any-return]
+    made: dict[str, list[Record]] = {}
+    with multiprocessing.get_context("fork").Pool(max(1, workers)) as pool:
+        for name, make, number in (("synthetic_scene", scene, count), ("synthetic_pair", pair, count // 2)):
+            rows = pool.imap(make, range(seed * 10**6, seed * 10**6 + number), chunksize=16)
+            made[name] = [replace(record, dataset=name) for record in rows]
+    part = file.with_suffix(f".part{os.getpid()}")
+    part.write_bytes(pickle.dumps(made))
+    os.replace(part, file)
+    return made
+
+
+def records_of(
+    data: Path, stage: Stage, synthetic: int, seed: int, workers: int, kept: Path
+) -> dict[str, list[Record]]:
     """All training records by set: the converters' and `synthetic` generated scenes and half as many pairs."""
     by_set: dict[str, list[Record]] = {}
     for record in read_all(data, "train", [name for name in stage.datasets if not name.startswith("synthetic")]):
         by_set.setdefault(record.dataset, []).append(record)
     if synthetic:
-        from training.synthetic import pair, scene
-
-        with multiprocessing.get_context("fork").Pool(max(1, workers)) as pool:
-            for name, make, count in (("synthetic_scene", scene, synthetic), ("synthetic_pair", pair, synthetic // 2)):
-                made = pool.map(make, range(seed * 10**6, seed * 10**6 + count), chunksize=32)
-                by_set[name] = [replace(record, dataset=name) for record in made]
+        by_set |= generated(synthetic, seed, workers, kept)
     return by_set
 
 
@@ -392,7 +417,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--batch", type=int, help="samples a step (default: the stage's)")
     parser.add_argument("--rate", type=float, help="peak learning rate (default: the stage's)")
-    parser.add_argument("--start", type=Path, help="what to start from (default: what the stage before left in --out)")
+    parser.add_argument("--weights", type=Path, help="what to start from (default: what the stage before left in --out)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--synthetic", type=int, default=4000, help="scenes to generate; half as many pairs")
     parser.add_argument("--keep", type=float, default=1.0, help="share of patches shown to the tower in the warm-up")
@@ -409,7 +434,7 @@ def main(arguments: list[str] | None = None) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(given.seed)
     started = time.monotonic()
-    records = records_of(given.data, stage, given.synthetic, given.seed, given.workers)
+    records = records_of(given.data, stage, given.synthetic, given.seed, given.workers, given.out)
     for name, rows in records.items():
         print(f"{name}: {len(rows)} records")
         preload(rows)

@@ -49,7 +49,7 @@ class Written:
 
 @dataclass
 class _Row:
-    """One answer in the making. limit: most tokens; allowed: the ids that may come next, None for any."""
+    """One answer in the making: `number` is its row in the first batch, `limit` its most tokens."""
 
     number: int
     limit: int
@@ -268,17 +268,17 @@ class RSUniVLM:
             order.sort(key=lambda i: (self._expected(queries[i]), len(queries[i].images)))
         for start in range(0, len(order), self.max_batch):
             places = order[start : start + self.max_batch]
-            batch = dict(self.processor([queries[place] for place in places]))
-            room = [self.processor.max_rows - int(length) for length in batch["attention_mask"].sum(dim=1)]
             with self._lock:
+                batch = dict(self.processor([queries[place] for place in places]))
+                room = [self.processor.max_rows - int(length) for length in batch["attention_mask"].sum(dim=1)]
                 written = write(
                     self.model,
                     batch,
                     [min(limits[place], left) for place, left in zip(places, room, strict=True)],
                     [guides[place] for place in places],
                 )
-            for place, row in zip(places, written, strict=True):
-                answers[place] = self._answer(row, guides[place])
+                for place, row in zip(places, written, strict=True):
+                    answers[place] = self._answer(row, guides[place])
         return [answers[place] for place in range(len(queries))]
 
     def _answer(self, row: Written, guide: Guide[Any] | None) -> Answer:

@@ -278,10 +278,10 @@ class RSUniVLMOutput(CausalLMOutputWithPast):  # type: ignore[misc]
 
     logits: (batch, kept positions, vocabulary); None when labels were given, as then only labelled rows are projected.
     loss: mean over all labelled tokens of the batch.
-    sample_losses: (batch,) mean over each sample's labelled tokens, for losses that weigh samples; 0 without any.
+    token_losses: (labelled tokens,) each one's loss, in reading order, for losses that weigh tasks.
     """
 
-    sample_losses: Tensor | None = None
+    token_losses: Tensor | None = None
 
 
 class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -456,10 +456,8 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         losses = functional.cross_entropy(
             self.lm_head(hidden[:, :-1][labelled]).float(), targets[labelled], reduction="none"
         )
-        counts = labelled.sum(dim=1)
-        divisor = counts.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-        summed = torch.zeros(batch, device=losses.device).index_add(0, labelled.nonzero()[:, 0], losses)
-        return RSUniVLMOutput(loss=losses.sum() / divisor, sample_losses=summed / counts.clamp(min=1), **kept)
+        divisor = labelled.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        return RSUniVLMOutput(loss=losses.sum() / divisor, token_losses=losses, **kept)
 
     @torch.no_grad()
     def generate(
