@@ -21,7 +21,7 @@ SMALLEST, LARGEST, PANEL = 512, 1024, 640
 
 BOX_COLOURS = ((255, 205, 0), (0, 229, 255), (255, 92, 205), (140, 255, 80), (255, 140, 60), (190, 160, 255))
 CLASS_COLOUR = (0, 214, 255)
-CHANGE_COLOUR = (255, 48, 110)
+CHANGE_COLOUR = (255, 40, 220)
 
 _INK, _PAPER, _SOFT = (24, 27, 32), (250, 250, 248), (112, 118, 128)
 
@@ -96,7 +96,7 @@ def _with_mask(image: Image.Image, mask: NDArray[np.uint8], colour: tuple[int, i
     inside, unread = placed == 1, placed == UNREAD
     pixels = np.asarray(image).astype(np.float32)
     pixels[inside] = 0.62 * pixels[inside] + 0.38 * np.array(colour, np.float32)
-    core = ~dilate(~inside, 2)
+    core = ~dilate(~inside, 3)
     halo = dilate(inside, 1) & ~inside
     pixels[halo] *= 0.35
     pixels[inside & ~core] = colour
@@ -116,9 +116,9 @@ def _draw_boxes(
 ) -> None:
     draw = ImageDraw.Draw(image)
     labels = list(dict.fromkeys(label for _, label, _ in boxes))
-    crowded = len(boxes) > 25
+    crowded = len(boxes) > 12
     line = 2 if crowded else 3
-    font = _font(13 if crowded else 16)
+    font = _font(13 if crowded else 15)
     placed = [
         (Box(box.left * scale_x, box.top * scale_y, box.right * scale_x, box.bottom * scale_y), label, confidence)
         for box, label, confidence in boxes
@@ -128,13 +128,19 @@ def _draw_boxes(
         edges = _visible(box, image)
         draw.rectangle([edges[0] - 1, edges[1] - 1, edges[2] + 1, edges[3] + 1], outline=(0, 0, 0), width=line + 2)
         draw.rectangle(edges, outline=colour, width=line)
-    taken: list[Box] = []
-    for box, label, confidence in placed:
-        words = " ".join(part for part in (label, "" if confidence is None else f"{confidence:.2f}") if part)
-        if crowded:
-            words = "" if confidence is None else f"{confidence:.2f}"
-        if words:
-            _draw_label(draw, image, box, words, BOX_COLOURS[labels.index(label) % len(BOX_COLOURS)], font, taken)
+    taken = [box for box, _, _ in placed]
+    for number, (box, label, confidence) in enumerate(placed):
+        sure = "" if confidence is None else f"{confidence:.2f}"
+        colour = BOX_COLOURS[labels.index(label) % len(BOX_COLOURS)]
+        others = taken[:number] + taken[number + 1 :]
+        for words in dict.fromkeys((f"{label} {sure}".strip(), sure)):
+            chip = _label_place(image, box, words, font, others) if words else None
+            if chip is not None:
+                taken.append(chip)
+                corners = [chip.left, chip.top, chip.right, chip.bottom]
+                draw.rounded_rectangle(corners, radius=3, fill=colour, outline=(0, 0, 0))
+                draw.text((chip.left + 5, (chip.top + chip.bottom) / 2), words, (0, 0, 0), font, anchor="lm")
+                break
 
 
 def _visible(box: Box, image: Image.Image) -> tuple[int, int, int, int]:
@@ -143,27 +149,20 @@ def _visible(box: Box, image: Image.Image) -> tuple[int, int, int, int]:
     return left, top, right, min(max(round(box.bottom) - 1, top + 2), image.height - 2)
 
 
-def _draw_label(
-    draw: ImageDraw.ImageDraw,
-    image: Image.Image,
-    box: Box,
-    words: str,
-    colour: tuple[int, int, int],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    taken: list[Box],
-) -> None:
-    """A label above its box, or below, or inside: the first place that is free and in the picture; else none."""
-    words = _fitted(words, font, image.width - 12)
-    width, height = draw.textlength(words, font) + 10, getattr(font, "size", 12) + 6
-    left = min(max(box.left - 2, 0), image.width - width)
-    for top in (box.top - height - 1, box.bottom + 1, box.top + 3, box.bottom - height - 3):
-        chip = Box(left, top, left + width, top + height)
-        if top < 0 or chip.bottom > image.height or any(chip.intersection(other) > 0 for other in taken):
-            continue
-        taken.append(chip)
-        draw.rounded_rectangle([chip.left, chip.top, chip.right, chip.bottom], radius=3, fill=colour, outline=(0, 0, 0))
-        draw.text((chip.left + 5, top + height / 2), words, (0, 0, 0), font, anchor="lm")
-        return
+def _label_place(
+    image: Image.Image, box: Box, words: str, font: ImageFont.FreeTypeFont, taken: Sequence[Box]
+) -> Box | None:
+    """Where a label hides neither a box nor a label: above its box, below, or inside a large one; None if nowhere."""
+    width, height = font.getlength(words) + 10, font.size + 6
+    for left in (box.left - 2, box.right + 2 - width):
+        left = min(max(left, 0), image.width - width)
+        inside = (box.top + 4, box.bottom - height - 4) if box.height > 4 * height and box.width > 1.5 * width else ()
+        for top in (box.top - height - 2, box.bottom + 2, *inside):
+            chip = Box(left, top, left + width, top + height)
+            fits = chip.left >= 0 and chip.top >= 0 and chip.bottom <= image.height
+            if fits and not any(chip.intersection(other) > 0 for other in taken):
+                return chip
+    return None
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
@@ -217,7 +216,7 @@ def html_page(entries: Sequence[Entry], *, title: str = "RS Tools", introduction
     """One HTML page, in light or dark as the reader prefers, that needs nothing but itself.
 
     Entries are grouped by task in the order in which tasks first appear; each shows the question, the answer beside the
-    truth, and the pictures, which open in full size.
+    truth, and the pictures.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:

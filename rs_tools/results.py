@@ -362,7 +362,9 @@ class Masked(Tiled):
         write_mask(target, self.indices, self.scenes[0].grid)
 
     def _size_in_words(self) -> str:
-        area = "" if self.area_m2 is None else f", {self.area_m2:,.0f} m2"
+        area = ""
+        if self.area_m2 is not None:
+            area = f", {self.area_m2 / 1e6:,.2f} km2" if self.area_m2 >= 1e6 else f", {self.area_m2:,.0f} m2"
         return f"{self.fraction:.1%} of what was read ({self.pixel_count:,} pixels{area})"
 
 
@@ -405,7 +407,7 @@ class ChangeDetection(Masked):
     def headline(self) -> str:
         """The verdict, with its size."""
         pair = f"between {self.image.name} and {self.after_image.name}"
-        doubt = "" if self.agreement else " The steps disagree: see `steps`."
+        doubt = "" if self.agreement else " The steps disagree."
         if not self.changed:
             return f"No change of '{self.class_name}' {pair}.{doubt}"
         return f"'{self.class_name}' changed {pair}: {self._size_in_words()}.{doubt}"

@@ -492,7 +492,7 @@ def test_ten_thousand_pixels_square_are_segmented_within_memory(tmp_path: Path) 
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     megabytes, tiles, pixels = map(int, done.stdout.split())
-    assert megabytes < 1000  # one byte per pixel, a few copies of the mask, and the interpreter
+    assert megabytes < 1400  # one byte per pixel, a few copies of the mask, and the interpreter
     assert tiles > 1000
     assert pixels == pytest.approx(512 * 512, rel=0.1)
 

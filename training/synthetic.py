@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.expressions import PLACES, plural, with_article
+from training.expressions import MOST_COUNTED, PLACES, plural, with_article
 from training.layouts import LAYOUTS, SCENES, pick_kind
 from training.samples import Record
 from training.scenery import MATERIALS, Dice, World, blob, clipped, draw_look, polygon_area, rect, render, strip
@@ -534,7 +534,8 @@ def _questions(
     countable = [name for name in BOX_CLASSES if name in found.complete]
     there = [name for name in countable if found.counts[name]]
     for name in there + [str(n) for n in dice.some([n for n in countable if not found.counts[n]], 1)]:
-        asked.append((f"How many {plural(name)} are there?", str(found.counts[name])))
+        if found.counts[name] <= MOST_COUNTED:
+            asked.append((f"How many {plural(name)} are there?", str(found.counts[name])))
     if len(there) > 1:
         a, b = (str(n) for n in dice.some(there, 2))
         if found.counts[a] != found.counts[b]:

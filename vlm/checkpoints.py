@@ -286,8 +286,9 @@ def _published_tokenizer(folder: Path, settings: dict[str, Any]) -> PreTrainedTo
 
 def _tower_dimensions(folder: Path, tower: str) -> dict[str, Any]:
     """Dimensions of the tower: from its config.json inside the checkpoint where there is one, else those of so400m."""
-    path = (folder / tower / "config.json").resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+    inside = not Path(tower).is_absolute() and ".." not in Path(tower).parts
+    path = folder / tower / "config.json"
+    if not inside or not path.is_file():
         return dict(SO400M)
     settings = _read_json(path)
     settings = settings.get("vision_config", settings)
@@ -352,12 +353,12 @@ def _fill(
         weights[name] = tensor.to(device, dtype) if dtype is not None else tensor.to(device)
     missing = sorted(set(wanted) - set(weights))
     faults = [
-        f"{what}: {', '.join(names)}"
+        f"{len(names)} {what}: {', '.join(names)}"
         for what, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
         if names
     ]
     if faults:
-        raise ValueError(f"the weights do not fit the configuration; {'; '.join(faults)}")
+        raise ValueError(f"the weights do not fit the checkpoint's config.json; {'; '.join(faults)}")
     model.load_state_dict(weights, strict=False, assign=True)
     rotary = model.language_model.rotary_emb
     model.language_model.rotary_emb = type(rotary)(rotary.config).to(device)

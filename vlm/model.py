@@ -482,7 +482,8 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         penalty = kwargs.pop("repetition_penalty", None) or settings.repetition_penalty
         if penalty is not None and penalty != 1.0:
             processors = [RepetitionPenaltyLogitsProcessor(float(penalty)), *(kwargs.get("logits_processor") or ())]
-            kwargs |= {"logits_processor": LogitsProcessorList(processors), "repetition_penalty": 1.0}
+            kwargs["logits_processor"] = LogitsProcessorList(processors)
+        kwargs["repetition_penalty"] = 1.0
         return super().generate(**kwargs)
 
 
