@@ -593,7 +593,7 @@ def scene(seed: int, size: int = 256, kind: str | None = None) -> Record:
 
 @dataclass(frozen=True)
 class _Edit:
-    """What the two dates do not share, and the sentences that say so; `classes` maps an item to its change class."""
+    """Items hidden at the first date and at the second one, and the sentences that say what happened."""
 
     before: frozenset[int] = frozenset()
     after: frozenset[int] = frozenset()
