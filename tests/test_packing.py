@@ -43,7 +43,9 @@ def test_packed_turns_lose_exactly_what_they_lose_alone(experts: int) -> None:
             query = Query(sample.task, sample.images, sample.text)
             alone.append(model(**processor([query], [sample.answer])).token_losses)
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
-    assert task.tolist() == [n for g in groups for s in g for n in [list(TASKS).index(s.task)] * len(_answer(s, tokenizer))]
+    assert task.tolist() == [
+        n for g in groups for s in g for n in [list(TASKS).index(s.task)] * len(_answer(s, tokenizer))
+    ]
 
 
 def _answer(sample: Sample, tokenizer: object) -> list[int]:

@@ -1,8 +1,8 @@
 """The scores, numpy only. Everything is a fraction (CIDEr: up to 10), not a percentage.
 
 Boxes are left, top, right, bottom in continuous coordinates: width is right - left, without any +1. Captioning scores
-are those of pycocoevalcap: corpus BLEU with the closest reference length, ROUGE-L with beta 1.2, CIDEr-D.
-An empty answer is never right, and a part of the right answer is not the right answer.
+are those of pycocoevalcap: corpus BLEU with the closest reference length, ROUGE-L with beta 1.2, CIDEr-D; METEOR matches
+equal words only (`meteor_counts`). answer is never right, and a part of the right answer is not the right answer.
 """
 
 from __future__ import annotations
@@ -164,6 +164,73 @@ def cider(
     return np.array(scores)
 
 
+METEOR_ALPHA, METEOR_BETA, METEOR_GAMMA = 0.85, 0.20, 0.60
+"""METEOR 1.5 for English: weight of recall in the mean, exponent and weight of the fragmentation penalty."""
+BEAM = 40
+
+
+def meteor_counts(predictions: Sequence[str], references: Sequence[Sequence[str]], split: Split = tokens) -> Counts:
+    """What METEOR adds up, a row per prediction, for its best reference: words matched, chunks, length, its length.
+
+    Only equal words match: no stems, synonyms or paraphrases, and all words weigh the same. On vocabulary indices, as
+    the change-captioning papers score, there is nothing else to match, so this is their METEOR; on words it is a lower
+    one than the Java program's.
+    """
+    _check(predictions, references)
+    known: dict[tuple[tuple[str, ...], tuple[str, ...]], Counts] = {}
+    rows = []
+    for prediction, truths in zip(predictions, references, strict=True):
+        best = np.zeros(4, dtype=np.int64)
+        for truth in truths:
+            key = tuple(split(prediction)), tuple(split(truth))
+            if key not in known:
+                known[key] = np.array([*_align(*key), len(key[0]), len(key[1])])
+            if not best[3] or meteor_of(known[key][None]) > meteor_of(best[None]):
+                best = known[key]
+        rows.append(best)
+    return np.array(rows)
+
+
+def meteor_of(counts: Counts) -> float:
+    """METEOR of the predictions whose `meteor_counts` are given: of the sums, not the mean of sentences."""
+    matched, chunks, length, wanted = counts.sum(0).astype(float)
+    if not matched:
+        return 0.0
+    precision, recall = matched / length, matched / wanted
+    mean = precision * recall / (METEOR_ALPHA * precision + (1 - METEOR_ALPHA) * recall)
+    # The reference program forgives the one chunk of a sentence that is its reference.
+    whole = matched == length == wanted and chunks == 1
+    return float(mean * (1 - (0.0 if whole else METEOR_GAMMA * (chunks / matched) ** METEOR_BETA)))
+
+
+def _align(words: Sequence[str], truth: Sequence[str]) -> tuple[int, int]:
+    """Most words of one that can each be matched to an equal word of the other, and into how few runs they then fall.
+
+    A beam over the words in order; a state is which places of `truth` are used and where the last word went.
+    """
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(truth):
+        places.setdefault(word, []).append(place)
+    # Used places as bits and the place after the last match, to matches, chunks and the distance words have moved.
+    states: dict[tuple[int, int], tuple[int, int, int]] = {(0, -1): (0, 0, 0)}
+    for index, word in enumerate(words):
+        later = sum(other == word for other in words[index + 1 :])
+        found: dict[tuple[int, int], tuple[int, int, int]] = {}
+        for (used, follows), (missed, chunks, moved) in states.items():
+            free = [place for place in places.get(word, ()) if not used >> place & 1]
+            options = [
+                ((used | 1 << place, place + 1), (missed - 1, chunks + (place != follows), moved + abs(place - index)))
+                for place in free
+            ]
+            if later >= len(free):  # leaving this one out loses no match
+                options.append(((used, -1), (missed, chunks, moved)))
+            for state, cost in options:
+                found[state] = min(cost, found.get(state, cost))
+        states = dict(sorted(found.items(), key=lambda entry: entry[1])[:BEAM])
+    missed, chunks, _ = min(states.values())
+    return -missed, chunks
+
+
 def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if len(predictions) != len(references) or not predictions:
         raise ValueError(
@@ -195,6 +262,22 @@ def box_iou(one: ArrayLike, two: ArrayLike) -> Floats:
     shared = _shared(first, second)
     union = _area(first)[:, None] + _area(second)[None] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def paired_overlap(one: ArrayLike, two: ArrayLike) -> Floats:
+    """Shared area and united area of each pair of boxes: shape (n, 2). Sums of them give the cumulative IoU."""
+    first, second = _boxes(one), _boxes(two)
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} boxes for {len(second)} truths: give one each, of no area where none was said")
+    low, high = np.maximum(first[:, :2], second[:, :2]), np.minimum(first[:, 2:], second[:, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    return np.stack([shared, _area(first) + _area(second) - shared], axis=1)
+
+
+def cumulative_iou(overlap: Floats) -> float:
+    """All shared area over all united area (`paired_overlap`, of boxes on frames of one size): large objects decide."""
+    shared, united = overlap.sum(0)
+    return float(shared / united) if united else 0.0
 
 
 def _area(boxes: Floats) -> Floats:
@@ -273,6 +356,19 @@ def average_precision(scores: Sequence[float], hits: Sequence[bool], truths: int
     return float(np.sum(np.diff(found, prepend=0) / truths * precision))
 
 
+def mean_average_precision(precisions: Sequence[float]) -> float:
+    """Mean over classes of the average precision; classes with nothing to find (nan) are left out."""
+    values = [value for value in precisions if math.isfinite(value)]
+    return float(np.mean(values)) if values else math.nan
+
+
+def count_error(found: Sequence[int], truth: Sequence[int]) -> Floats:
+    """By how many each count is off, either way."""
+    if len(found) != len(truth):
+        raise ValueError(f"{len(found)} counts for {len(truth)} truths: give one each")
+    return np.abs(np.asarray(found, dtype=float) - np.asarray(truth, dtype=float))
+
+
 # ---------------------------------------------------------------- counts, masks, change
 
 
@@ -341,7 +437,24 @@ def change_counts(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Cou
     return np.array([(real & said).sum(), (~real & said).sum(), (real & ~said).sum(), (~real & ~said).sum()])
 
 
+def implied_prevalence(precision: float, recall: float, accuracy: float) -> float:
+    """The share of changed pixels at which these three scores go together: which tiles a published row was taken on."""
+    return (1 - accuracy) / ((1 - recall) + recall * (1 - precision) / precision)
+
+
 # ---------------------------------------------------------------- how sure
+
+
+def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> list[tuple[int, float, float]]:
+    """Items, mean confidence and accuracy of each equal bin of 0..1; (0, nan, nan) of an empty one.
+
+    The gaps between the last two, weighted by the first, are the `calibration_error`.
+    """
+    sure, right = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)
+    which = np.minimum((sure * bins).astype(int), bins - 1)
+    inside = [which == number for number in range(bins)]
+    return [(int(i.sum()), float(sure[i].mean()), float(right[i].mean())) if i.any() else (0, math.nan, math.nan)
+            for i in inside]  # fmt: skip
 
 
 def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:

@@ -130,7 +130,7 @@ def texts(records: Sequence[Record], count: int, seed: int) -> Iterator[str]:
 def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.Namespace) -> None:
     """Run one stage on top of the one before and leave its result in `given.out`: tower.pt, stage1/, stage2/."""
     out = Path(given.out)
-    options = {"minutes": given.minutes, "workers": given.workers, "seed": given.seed}
+    options = {"minutes": given.minutes, "workers": given.workers}
     if stage.name == "warmup":
         vocabulary = warmup.Vocabulary.of(records)
         module = Warmup(tower(), warmup.VisionHeads(VISION["hidden_size"], vocabulary), given.keep)
@@ -152,7 +152,7 @@ def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.N
     )
     start = Path(given.weights or out / "stage1") if stage.name == "2" or given.weights else None
     if start is None:
-        words = tokenizer(texts(records, 6000, given.seed), vocabulary.masks + RUN_LABELS)
+        words = tokenizer(texts(records, min(6000, 20 * len(records)), given.seed), vocabulary.masks + RUN_LABELS)
         model = fresh(words)
         tower_weights = {
             n.removeprefix("tower."): w.float() for n, w in warm["weights"].items() if n.startswith("tower.")

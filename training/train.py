@@ -35,6 +35,10 @@ from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 
 
+SAVE_EVERY = 600.0
+"""Seconds between checkpoints."""
+
+
 class Mixture:
     """Records drawn by set with fixed weights; number i of a seed is always the same draw."""
 
@@ -236,8 +240,6 @@ def train(
     *,
     minutes: float,
     workers: int,
-    seed: int,
-    save_every: float = 600,
 ) -> Average:
     """Run one stage to its last step (or `minutes`, whichever is first); returns the averaged weights.
 
@@ -275,8 +277,6 @@ def train(
     )
     started, saved, step = time.monotonic(), time.monotonic(), first
     sums: dict[str, float] = {}
-    log = (out / f"{stage.name}.csv").open("a", newline="")
-    writer = csv.writer(log)
 
     def save() -> None:
         if rank:
@@ -320,10 +320,11 @@ def train(
             rate = (step - first) * stage.batch * world / spent
             words = " ".join(f"{name} {value / 25:.3f}" for name, value in sums.items())
             print(f"{stage.name} {step}/{steps} {progress:.0%} {rate:.1f} samples/s | {words}", flush=True)
-            writer.writerow([step, round(spent, 1), *(f"{name}={value / 25:.5f}" for name, value in sums.items())])
-            log.flush()
+            with (out / f"{stage.name}.csv").open("a", newline="") as log:
+                facts = [f"{name}={value / 25:.5f}" for name, value in sums.items()]
+                csv.writer(log).writerow([step, round(spent, 1), *facts])
             sums = {}
-        if time.monotonic() - saved > save_every:
+        if time.monotonic() - saved > SAVE_EVERY:
             save()
             saved = time.monotonic()
     save()
@@ -379,12 +380,16 @@ def generated(count: int, seed: int, workers: int, kept: Path) -> dict[str, list
 
 
 def records_of(
-    data: Path, stage: Stage, synthetic: int, seed: int, workers: int, kept: Path
+    data: Path | None, stage: Stage, synthetic: int, seed: int, workers: int, kept: Path
 ) -> dict[str, list[Record]]:
     """All training records by set: the converters' and `synthetic` generated scenes and half as many pairs."""
     by_set: dict[str, list[Record]] = {}
-    for record in read_all(data, "train", [name for name in stage.datasets if not name.startswith("synthetic")]):
-        by_set.setdefault(record.dataset, []).append(record)
+    there = [name for name in stage.datasets if data is not None and (data / name).is_dir()]
+    if data is not None:
+        missing = sorted(name for name in stage.datasets if name not in there and not name.startswith("synthetic"))
+        print(f"not in {data}, left out: {', '.join(missing)}" if missing else f"every set is in {data}")
+        for record in read_all(data, "train", there):
+            by_set.setdefault(record.dataset, []).append(record)
     if synthetic:
         by_set |= generated(synthetic, seed, workers, kept)
     return by_set
@@ -406,7 +411,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("--stage", choices=sorted(STAGES), required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder with one folder per dataset")
+    parser.add_argument(
+        "--data", type=Path, help="folder with one folder per dataset; without it, synthetic scenes alone"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/nano"), help="where checkpoints, logs and the model go")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument(
@@ -417,7 +424,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--batch", type=int, help="samples a step (default: the stage's)")
     parser.add_argument("--rate", type=float, help="peak learning rate (default: the stage's)")
-    parser.add_argument("--weights", type=Path, help="what to start from (default: what the stage before left in --out)")
+    parser.add_argument(
+        "--weights", type=Path, help="what to start from (default: what the stage before left in --out)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--synthetic", type=int, default=4000, help="scenes to generate; half as many pairs")
     parser.add_argument("--keep", type=float, default=1.0, help="share of patches shown to the tower in the warm-up")

@@ -20,7 +20,7 @@ from transformers import initialization as init
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationMixin, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
+from transformers.modeling_utils import PreTrainedModel
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2MLP
 from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 from transformers.utils import can_return_tuple
@@ -143,7 +143,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     """
 
     model_type = "rsunivlm"
-    sub_configs_defaults = {"text_config": Qwen2Config, "vision_config": SiglipVisionConfig}
+    sub_configs = {"text_config": Qwen2Config, "vision_config": SiglipVisionConfig}
 
     text_config: Any = None
     vision_config: Any = None
@@ -160,6 +160,10 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name, kind in self.sub_configs.items():
+            given = getattr(self, name)
+            if given is None or isinstance(given, dict):
+                setattr(self, name, kind(**given or {}))
         super().__post_init__(**kwargs)
         self.vision_config.vision_use_head = False
         if self.vision_layers is None:
@@ -450,7 +454,8 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             "attentions": outputs.attentions,
         }
         if labels is None:
-            return RSUniVLMOutput(logits=self.lm_head(slice_logits_to_keep(hidden, logits_to_keep)), **kept)
+            wanted = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            return RSUniVLMOutput(logits=self.lm_head(hidden[:, wanted]), **kept)
         targets = labels[:, 1:]
         labelled = targets != IGNORED
         losses = functional.cross_entropy(

@@ -1,6 +1,7 @@
 """What is asked of the network and what comes back: tasks, their wording, and which expert answers. Imports no torch.
 
-Wording follows the paper (section 10 of its supplement) and the authors' demo. The task token is plain text, not a vocabulary entry.
+Wording follows the paper (section 10 of its supplement) and the authors' demo. The task token is plain text, not an
+entry of the vocabulary.
 """
 
 from __future__ import annotations
