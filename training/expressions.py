@@ -7,11 +7,11 @@ record and, for a phrase, of one object only; what is too close to call is not s
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+
+from training.pictures import load_mask, size_of
 
 if TYPE_CHECKING:
     from training.samples import Record
@@ -41,14 +41,6 @@ AREA_MARGIN = 0.03
 LEAST_PRESENT = 0.01
 """A class of a mask is called present from this share on, absent at exactly none, and not asked about between."""
 MOST_UNLABELLED = 0.05
-
-
-def size_of(image: Path | np.ndarray) -> tuple[int, int]:
-    """Width and height in pixels, from the file's header where the image is a path."""
-    if isinstance(image, np.ndarray):
-        return image.shape[1], image.shape[0]
-    with Image.open(image) as opened:
-        return opened.size
 
 
 def expressions(record: Record, rng: np.random.Generator) -> list[tuple[str, PixelBox]]:
@@ -152,10 +144,7 @@ def _shares(record: Record) -> dict[str, float]:
     """Share of the labelled pixels per mask class; empty when there is no mask or too much of it is unlabelled."""
     if record.mask is None:
         return {}
-    mask = record.mask
-    if not isinstance(mask, np.ndarray):
-        with Image.open(mask) as opened:
-            mask = np.asarray(opened)
+    mask = load_mask(record.mask)
     totals = np.bincount(mask.ravel(), minlength=len(record.mask_classes))
     shares: Counter[str] = Counter()
     for name, total in zip(record.mask_classes, totals, strict=True):

@@ -1,8 +1,8 @@
 """The scores, numpy only. Everything is a fraction (CIDEr: up to 10), not a percentage.
 
 Boxes are left, top, right, bottom in continuous coordinates: width is right - left, without any +1. Captioning scores
-are those of pycocoevalcap: corpus BLEU with the closest reference length, ROUGE-L with beta 1.2, CIDEr-D; METEOR matches
-equal words only (`meteor_counts`). answer is never right, and a part of the right answer is not the right answer.
+are those of pycocoevalcap: corpus BLEU with the closest reference length, ROUGE-L with beta 1.2, CIDEr-D; METEOR
+matches equal words only. An empty answer is never right, and a part of the right answer is not the right answer.
 """
 
 from __future__ import annotations

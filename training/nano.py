@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisi
 from training import warmup
 from training.samples import Asking, Augmentation, Record, ask, augment
 from training.stages import Stage
-from training.train import Mixture, TextBatches, TextModel, Warmup, WarmupBatches, is_first, train
+from training.train import Mixture, TextBatches, TextModel, Warmup, WarmupBatches, is_first, train, wait_for_all
 from vlm import checkpoints
 from vlm.model import RSUniVLMConfig, RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
@@ -152,7 +152,11 @@ def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.N
     )
     start = Path(given.weights or out / "stage1") if stage.name == "2" or given.weights else None
     if start is None:
-        words = tokenizer(texts(records, min(6000, 20 * len(records)), given.seed), vocabulary.masks + RUN_LABELS)
+        if is_first() and not (out / "words").exists():
+            words = tokenizer(texts(records, min(6000, 20 * len(records)), given.seed), vocabulary.masks + RUN_LABELS)
+            words.save_pretrained(out / "words")
+        wait_for_all()
+        words = PreTrainedTokenizerFast.from_pretrained(out / "words")
         model = fresh(words)
         tower_weights = {
             n.removeprefix("tower."): w.float() for n, w in warm["weights"].items() if n.startswith("tower.")

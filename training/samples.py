@@ -11,43 +11,49 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from training.expressions import expressions, questions
+from training.pictures import Picture, load_image, load_mask
 from vlm import text_box, text_mask
 from vlm.prompts import TASKS, Query, Task
 
 BoxLabel = tuple[str, float, float, float, float]
+Turn = tuple[Task, str, str]
+"""Task, the text of its query, and the answer, all final."""
 OTHERS = "others"
 PLACED = re.compile(
     r"\b(top|bottom|upper|lower|right|leftmost|(the|on|at|in|to) left|left (side|part|corner|of))\b", re.I
 )
 """Words that name a place in the picture; "has left" is not one."""
+MIDDLE = re.compile(r"\b(cent(er|re)|middle)\b", re.I)
+"""A place that no turn moves, but a crop does."""
 
 
 @dataclass(frozen=True)
 class Record:
     """One annotated image or pair. Empty fields mean "not annotated", never "absent".
 
-    images: one image, or before and after; a path, or a uint8 array (height, width, 3).
+    images: one image, or before and after; a path, a part of a file, or a uint8 array (height, width, 3).
     boxes: class name, left, top, right, bottom in pixels of the image (for a pair: of the after image).
     box_classes: classes whose every instance is boxed here, so that absence is knowledge.
     mask, mask_classes: index image of the same size and the name of each index; "" is unlabelled, "others" background.
     scene, scenes: the category and the choices.
     present, presence_classes: objects known to be there, out of which classes.
     questions: question and short answer.
+    expressions: phrases that each mean one object, and its box, written like `boxes`.
+    dialogue: questions and answers that already speak of this very picture, so that it is never cropped or turned.
     change_mask, change_classes: index image of what changed (0 is unchanged) and the name of each index.
     """
 
     dataset: str
-    images: tuple[Path | np.ndarray, ...]
+    images: tuple[Picture, ...]
     boxes: tuple[BoxLabel, ...] = ()
     box_classes: tuple[str, ...] = ()
-    mask: Path | np.ndarray | None = None
+    mask: Picture | None = None
     mask_classes: tuple[str, ...] = ()
     scene: str = ""
     scenes: tuple[str, ...] = ()
@@ -55,7 +61,9 @@ class Record:
     present: tuple[str, ...] = ()
     presence_classes: tuple[str, ...] = ()
     questions: tuple[tuple[str, str], ...] = ()
-    change_mask: Path | np.ndarray | None = None
+    expressions: tuple[BoxLabel, ...] = ()
+    dialogue: tuple[Turn, ...] = ()
+    change_mask: Picture | None = None
     change_classes: tuple[str, ...] = ()
     change_captions: tuple[str, ...] = ()
     licence: str = ""
@@ -68,7 +76,7 @@ class Sample:
     """
 
     task: Task
-    images: tuple[Path | np.ndarray, ...]
+    images: tuple[Picture, ...]
     text: str
     answer: str
     dataset: str = ""
@@ -86,8 +94,10 @@ def write_jsonl(samples: Iterable[Sample], path: Path) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for sample in samples:
-            if any(isinstance(image, np.ndarray) for image in sample.images):
-                raise ValueError("a sample with an in-memory image cannot be written: save the image and pass its path")
+            if not all(isinstance(image, Path) for image in sample.images):
+                raise ValueError(
+                    "a sample whose image is no file of its own cannot be written: save the image and pass its path"
+                )
             file.write(json.dumps(asdict(sample), default=str, ensure_ascii=False) + "\n")
             count += 1
     return count
@@ -113,22 +123,6 @@ def read_jsonl(path: Path) -> Iterator[Sample]:
                 raise ValueError(f"{path}:{number}: not a sample ({error})") from error
 
 
-@cache
-def _decoded(path: Path, mode: str) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB") if mode == "RGB" else image)
-
-
-def load_image(image: Path | np.ndarray) -> np.ndarray:
-    """uint8 RGB of shape (height, width, 3); decoded once and kept."""
-    return image if isinstance(image, np.ndarray) else _decoded(image, "RGB")
-
-
-def load_mask(mask: Path | np.ndarray) -> np.ndarray:
-    """Index image of shape (height, width); decoded once and kept."""
-    return mask if isinstance(mask, np.ndarray) else _decoded(mask, "index")
-
-
 @dataclass(frozen=True)
 class Augmentation:
     """How far a record may be changed. Flips and quarter turns are free from above: there is no up."""
@@ -149,11 +143,12 @@ def augment(record: Record, rng: np.random.Generator, size: int, how: Augmentati
     images = [load_image(image) for image in record.images]
     height, width = images[-1].shape[:2]
     window = (0.0, 0.0, float(width), float(height))
-    if how is not None and rng.random() < 0.75:
+    free = how is not None and not record.dialogue
+    if how is not None and free and rng.random() < 0.75:
         window = _crop_window(record, width, height, rng, how)
     whole = (window[2] - window[0]) * (window[3] - window[1]) >= 0.72 * width * height
-    turns = int(rng.integers(4)) if how is not None and how.turn else 0
-    mirror = bool(rng.integers(2)) if how is not None and how.turn else False
+    turns = int(rng.integers(4)) if how is not None and free and how.turn else 0
+    mirror = bool(rng.integers(2)) if how is not None and free and how.turn else False
 
     def pixels(array: np.ndarray, resample: Image.Resampling) -> np.ndarray:
         if array.shape[:2] != (height, width):
@@ -178,6 +173,12 @@ def augment(record: Record, rng: np.random.Generator, size: int, how: Augmentati
         before = set(np.unique(load_mask(record.change_mask)).tolist())
         if before != {0}:
             change_captions = ()
+    uncut = window == (0.0, 0.0, float(width), float(height))
+
+    def true_still(text: str) -> bool:
+        placed = PLACED.search(text) is not None
+        return (upright or not placed) and (uncut or not (placed or MIDDLE.search(text)))
+
     return replace(
         record,
         images=tuple(pictures),
@@ -187,7 +188,10 @@ def augment(record: Record, rng: np.random.Generator, size: int, how: Augmentati
         captions=tuple(c for c in record.captions if upright or not PLACED.search(c)) if whole else (),
         present=record.present if whole else (),
         presence_classes=record.presence_classes if whole else (),
-        questions=record.questions if whole and window == (0.0, 0.0, float(width), float(height)) else (),
+        questions=tuple(pair for pair in record.questions if uncut and all(true_still(text) for text in pair)),
+        expressions=tuple(
+            found for found in _move_boxes(record.expressions, window, size, turns, mirror) if true_still(found[0])
+        ),
         change_captions=tuple(c for c in change_captions if upright or not PLACED.search(c)),
     )
 
@@ -267,10 +271,21 @@ class Asking:
 
 def ask(record: Record, rng: np.random.Generator, how: Asking) -> list[Sample]:
     """Questions that this record can answer, in random order: up to `how.each` of every kind, none twice."""
-    makers = (_scene, _caption, _ground_class, _ground_one, _region, _segment, _question, _change_caption, _change_mask)
+    makers = (
+        _scene,
+        _caption,
+        _ground_class,
+        _ground_one,
+        _region,
+        _segment,
+        _question,
+        _dialogue,
+        _change_caption,
+        _change_mask,
+    )
     found: dict[tuple[Task, str], Sample] = {}
     for make in makers:
-        for _ in range(1 if make in (_caption, _change_caption) else how.each):
+        for _ in range(1 if make in (_caption, _change_caption, _dialogue) else how.each):
             for sample in make(record, rng, how):
                 found.setdefault((sample.task, sample.text), sample)
     samples = list(found.values())
@@ -328,10 +343,10 @@ def _ground_class(record: Record, rng: np.random.Generator, how: Asking) -> Iter
 
 
 def _ground_one(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
-    if not record.boxes or len(record.images) != 1:
+    if not (record.boxes or record.expressions) or len(record.images) != 1:
         return
     size = load_image(record.images[0]).shape[0]
-    found = expressions(record, rng)
+    found = expressions(record, rng) + [(text, tuple(box)) for text, *box in record.expressions]
     if found:
         text, box = found[int(rng.integers(len(found)))]
         yield _sample(record, rng, how, Task.GROUND, text, text_box.encode([_percent((text, *box), size)]))
@@ -368,6 +383,11 @@ def _question(record: Record, rng: np.random.Generator, how: Asking) -> Iterator
     if made:
         question, answer = made[int(rng.integers(len(made)))]
         yield _sample(record, rng, how, Task.QUESTION, question, answer)
+
+
+def _dialogue(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
+    for task, text, answer in record.dialogue:
+        yield _sample(record, rng, how, task, text, answer)
 
 
 def _change_caption(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:

@@ -34,7 +34,6 @@ from training.stages import STAGES, Stage
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 
-
 SAVE_EVERY = 600.0
 """Seconds between checkpoints."""
 
@@ -334,6 +333,12 @@ def train(
 def is_first() -> bool:
     """Whether this process is the one that writes."""
     return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def wait_for_all() -> None:
+    """Let no process go on before every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
 
 
 def together(value: float) -> float:
