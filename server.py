@@ -239,7 +239,7 @@ def published(tool: agents.Tool, desk: Desk, roots: Sequence[Path], out: Path | 
     out: folder where results with a place in the image are saved too, as overlay, mask and GeoJSON; their paths stand
     in the field `saved`.
     """
-    kind = agents.result_type(tool)
+    kind: type[BaseModel] = agents.result_type(tool)
     bases: tuple[type[Any], ...] = (agents.arguments(tool), ArgModelBase)
     saves = out is not None and issubclass(kind, Tiled)
     if saves:
@@ -399,7 +399,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--http", type=int, metavar="PORT", help="serve http://127.0.0.1:PORT/mcp instead of stdio")
     options.add_argument("--model", metavar="NAME", help="embedded, published, a folder or a hub id")
-    options.add_argument("--device", metavar="DEVICE", help="cpu, cuda, mps (default: the best there is)")
+    options.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
     options.add_argument("--preload", action="store_true", help="load the model in the background at start")
     options.add_argument(
         "--patience",

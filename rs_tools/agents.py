@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from rs_tools.errors import InvalidInput, NotAllowed
 from rs_tools.raster import ImageInput
+from rs_tools.results import Finding
 
 Tool = Callable[..., Any]
 
@@ -89,9 +90,9 @@ def schema(tool: Tool) -> dict[str, Any]:
     return arguments(tool).model_json_schema()
 
 
-def result_type(tool: Tool) -> type[BaseModel]:
+def result_type(tool: Tool) -> type[Finding]:
     """The pydantic model that `tool` returns."""
-    returned: type[BaseModel] = inspect.signature(tool, eval_str=True).return_annotation
+    returned: type[Finding] = inspect.signature(tool, eval_str=True).return_annotation
     return returned
 
 
@@ -124,25 +125,27 @@ def names(roots: Sequence[Path]) -> str:
 
 
 def open_roots(folders: Sequence[str | os.PathLike[str]]) -> tuple[Path, ...]:
-    """The folders of a fence with symlinks resolved. Raises InvalidInput where one is not a folder."""
-    roots = tuple(Path(folder).resolve() for folder in folders)
+    """The folders of a fence, "~" expanded and symlinks resolved. Raises InvalidInput where one is not a folder."""
+    roots = tuple(Path(os.path.expanduser(folder)).resolve() for folder in folders)
     for root in roots:
         if not root.is_dir():
-            raise InvalidInput(f"{root} is not a folder: name an existing folder to read images from")
+            raise InvalidInput(f"{root} is not a folder: name a folder that exists")
     return roots
 
 
 def admit(path: str, roots: Sequence[Path]) -> Path:
     """The real file behind `path`, if it lies inside one of `roots` (resolved folders) after all links are followed.
 
-    A relative path is tried in each root in turn. Raises NotAllowed for anything outside, whether or not it exists, and
-    for what is not a regular file; InvalidInput when nothing is there.
+    A relative path is tried in each root in turn; "~" is the home. Raises NotAllowed for anything outside, whether or
+    not it exists, and for what is not a regular file; InvalidInput when nothing is there.
     """
+    shown = repr(path if len(path) <= 200 else f"...{path[-200:]}")
     where = f"Images are read only from: {names(roots)}. Give a path inside, relative or absolute."
     if not path.strip() or "\0" in path:
-        raise NotAllowed(f"{path!r} is not a path of a file. {where}")
+        raise NotAllowed(f"{shown} is not a path of a file. {where}")
     inside = False
-    for form in dict.fromkeys((path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path))):
+    full = os.path.expanduser(path)
+    for form in dict.fromkeys((full, unicodedata.normalize("NFC", full), unicodedata.normalize("NFD", full))):
         for candidate in (Path(form),) if Path(form).is_absolute() else tuple(root / form for root in roots):
             real = _resolve(candidate)
             if real is None or not any(real.is_relative_to(root) for root in roots):
@@ -151,10 +154,10 @@ def admit(path: str, roots: Sequence[Path]) -> Path:
             if real.is_file():
                 return real
             if real.exists():
-                raise NotAllowed(f"{path!r} is not a regular file. {where}")
+                raise NotAllowed(f"{shown} is not a regular file. {where}")
     if inside:
-        raise InvalidInput(f"There is no file {path!r}. {where}")
-    raise NotAllowed(f"{path!r} is outside the folders that may be read. {where}")
+        raise InvalidInput(f"There is no file {shown}. {where}")
+    raise NotAllowed(f"{shown} is outside the folders that may be read. {where}")
 
 
 def _resolve(candidate: Path) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
 import shlex
 import sys
@@ -22,7 +23,8 @@ from pydantic import ValidationError
 from rs_tools import agents
 from rs_tools import model as models
 from rs_tools.errors import InvalidInput, RSToolsError
-from rs_tools.results import Masked
+from rs_tools.raster import open_scene
+from rs_tools.results import Finding, Masked
 from rs_tools.tools import TOOLS
 
 EPILOG = """\
@@ -56,17 +58,18 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             tool.__name__.replace("_", "-"),
             help=first_sentence(text).replace("%", "%%"),
-            description=textwrap.fill(text, 100).replace("%", "%%"),
+            description=textwrap.fill(text, 100),
             epilog=examples(tool),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(tool=tool)
         add_arguments(command, tool)
         output = command.add_argument_group("output and model")
-        output.add_argument("--out", type=Path, metavar="FILE", help="save the result; the suffix chooses the format")
+        kinds = ", ".join(agents.result_type(tool).suffixes)
+        output.add_argument("--out", type=Path, metavar="FILE", help=f"save the result; what is written: {kinds}")
         output.add_argument("--overlay", type=Path, metavar="FILE", help="save a picture of the result over the image")
         output.add_argument("--model", metavar="NAME", help="embedded, published, a folder or a hub id")
-        output.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+        output.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
     listing = commands.add_parser("tools", help="List the tools and what each one does.")
     listing.add_argument("--json", action="store_true", help="print names, descriptions and schemas as JSON")
     listing.set_defaults(tool=None)
@@ -126,7 +129,7 @@ def examples(tool: agents.Tool) -> str:
     lines = [command, *([[*command, *options]] if options else []), [*command, "--overlay", "look.png"]]
     if issubclass(agents.result_type(tool), Masked):
         lines.append([*command, "--out", "mask.tif"])
-    return "examples:\n" + "\n".join(f"  {shlex.join(line)}" for line in lines).replace("%", "%%")
+    return "examples:\n" + "\n".join(f"  {shlex.join(line)}" for line in lines)
 
 
 class Bar:
@@ -149,34 +152,40 @@ class Bar:
             sys.stderr.flush()
 
 
-def run(options: argparse.Namespace) -> str:
-    """Call the tool that the command line names, save what was asked for, and return the result as JSON.
+def run(options: argparse.Namespace) -> Finding:
+    """Call the tool that the command line names.
 
-    Raises pydantic's ValidationError for arguments that do not fit, RSToolsError where the tool cannot answer.
+    What can be seen to be wrong without the model is refused before it is loaded. Raises pydantic's ValidationError for
+    arguments that do not fit, RSToolsError where the tool cannot answer.
     """
     tool: agents.Tool = options.tool
     given = {name: getattr(options, name) for name in agents.said(tool) if hasattr(options, name)}
     checked = agents.arguments(tool).model_validate(given)
-    if options.overlay is not None and options.overlay.suffix.lower() not in PICTURES:
-        raise InvalidInput(f"--overlay {options.overlay} is no picture: end it in {', '.join(PICTURES)}.")
-    for target in (options.out, options.overlay):
+    for target, suffixes in ((options.out, agents.result_type(tool).suffixes), (options.overlay, PICTURES)):
+        if target is not None and target.suffix.lower() not in suffixes:
+            raise InvalidInput(f"{target} cannot be written by this command: end it in {', '.join(suffixes)}.")
         if target is not None and not target.parent.is_dir():
             raise InvalidInput(f"The folder {target.parent} does not exist: create it first, or save elsewhere.")
+    images = agents.image_names(tool)
     bar = Bar()
     with contextlib.redirect_stdout(sys.stderr):  # libraries that print must not spoil the JSON
         try:
-            model = models.load_model(options.model, device=options.device)
             said = {name: getattr(checked, name) for name in type(checked).model_fields}
-            result = tool(**said, model=model, progress=bar)
+            scenes = {name: open_scene(said[name]) for name in images}
+            model = models.load_model(options.model, device=options.device)
+            result: Finding = tool(**said | scenes, model=model, progress=bar)
         finally:
             bar.end()
-        if options.out is not None:
-            result.save(options.out)
-        if options.overlay is not None:
-            result.save(options.overlay)
-        for warning in result.warnings:
-            print(f"rs-tools: warning: {warning}", file=sys.stderr)
-    return str(result.model_dump_json(indent=2))
+    return result
+
+
+def keep(result: Finding, options: argparse.Namespace) -> None:
+    """Save what the command line asks to be saved, and say the warnings."""
+    for warning in result.warnings:
+        print(f"rs-tools: warning: {warning}", file=sys.stderr)
+    for target in (options.out, options.overlay):
+        if target is not None:
+            result.save(target)
 
 
 def listing(*, as_json: bool) -> str:
@@ -192,13 +201,14 @@ def listing(*, as_json: bool) -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the exit code."""
-    root = parser()
-    options = root.parse_args(words)
-    if options.tool is None:
-        print(listing(as_json=options.json))
-        return 0
+    options = parser().parse_args(words)
     try:
-        answer = run(options)
+        if options.tool is None:
+            print(listing(as_json=options.json), flush=True)
+            return 0
+        result = run(options)
+        print(result.model_dump_json(indent=2), flush=True)
+        keep(result, options)
     except ValidationError as error:
         print(f"rs-tools {options.command}: {agents.readable(error)}", file=sys.stderr)
         return 2
@@ -208,7 +218,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"rs-tools {options.command}: interrupted", file=sys.stderr)
         return 130
-    print(answer)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -32,7 +32,7 @@ class VisionModel(Protocol):
         ...
 
     def ask(self, queries: Sequence[Query]) -> list[Answer]:
-        """One answer per query, in order; tasks may be mixed."""
+        """One answer per query, in order; tasks may be mixed. Raises vlm.prompts.TooLong for what it cannot read."""
         ...
 
 
@@ -49,9 +49,9 @@ def load_model(
 ) -> VisionModel:
     """The model from "embedded", "published", a folder or a hub id; loaded once per set of arguments, then shared.
 
-    Without `source` the environment variable RS_TOOLS_MODEL decides, else "embedded". device: "cpu", "cuda" ...; dtype:
-    "float32", "bfloat16" ...; revision: of a hub id. torch is imported here, at the first call.
-    Raises InvalidInput where there is no such model, or it cannot be read.
+    Without `source` the environment variable RS_TOOLS_MODEL decides, else "embedded". device: "cpu", "cuda" ..., by
+    default cuda if there is one; dtype: "float32", "bfloat16" ...; revision: of a hub id. torch is imported here, at
+    the first call. Raises InvalidInput where there is no such model or device, or the model cannot be read.
     """
     chosen = os.fspath(source) if source is not None else os.environ.get("RS_TOOLS_MODEL") or DEFAULT
     key = (chosen, device, dtype, revision)

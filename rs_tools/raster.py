@@ -565,13 +565,18 @@ def _from_pil(image: Image.Image) -> Scene:
         raise RasterError(f"{name} could not be decoded; it is damaged or cut short: pass another copy.") from error
     if upright.mode in ("I", "F") or upright.mode.startswith("I;"):
         return _from_array(np.asarray(upright), name)
-    if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
+    if upright.mode in ("La", "RGBa"):
+        upright = upright.convert(upright.mode.upper())
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         return _from_array(np.asarray(upright.convert("RGBA")), name)
     return _from_array(np.asarray(upright.convert("RGB")), name)
 
 
 def _from_array(array: NDArray[Any], name: str) -> Scene:
-    """From (h, w) or (h, w, bands): 2 bands are grey and alpha, 4 are RGB and alpha if they are uint8."""
+    """From (h, w) or (h, w, bands): 2 bands are grey and alpha, 4 are RGB and alpha if they are uint8.
+
+    What a masked array masks in any band is not valid.
+    """
     if array.dtype.kind not in "buif":
         raise InvalidInput(f"{name} has dtype {array.dtype}, which is no picture: pass uint8, uint16 or float32.")
     if array.ndim not in (2, 3):
@@ -587,7 +592,8 @@ def _from_array(array: NDArray[Any], name: str) -> Scene:
         )
     _check_sides(width, height, name)
     said: tuple[str, ...] = ()
-    valid = np.ones((height, width), bool)
+    valid: NDArray[np.bool_] = np.asarray(~np.ma.getmaskarray(bands).any(axis=-1))
+    bands = np.asarray(bands)
     if count == 2 or (count == 4 and array.dtype == np.uint8):
         valid = bands[..., -1] > 0
         bands = bands[..., :-1]

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -212,22 +212,31 @@ class Entry:
     note: str = ""
 
 
-def html_page(entries: Sequence[Entry], *, title: str = "RS Tools", introduction: str = "") -> str:
+def html_page(
+    entries: Sequence[Entry],
+    *,
+    title: str = "RS Tools",
+    introduction: str = "",
+    charts: Mapping[str, str] | None = None,
+    style: str = "",
+) -> str:
     """One HTML page, in light or dark as the reader prefers, that needs nothing but itself.
 
     Entries are grouped by task in the order in which tasks first appear; each shows the question, the answer beside the
-    truth, and the pictures.
+    truth, and the pictures. charts: ready HTML by task, put above its entries as it is; a task may have it alone.
+    style: a style element for it.
     """
-    groups: dict[str, list[Entry]] = {}
+    above = charts or {}
+    groups: dict[str, list[Entry]] = {task: [] for task in above}
     for entry in entries:
         groups.setdefault(entry.task, []).append(entry)
     links = "".join(
-        f'<a href="#{_anchor(task)}">{html.escape(task)} <small>{len(group)}</small></a>'
+        f'<a href="#{_anchor(task)}">{html.escape(task)}{f" <small>{len(group)}</small>" if group else ""}</a>'
         for task, group in groups.items()
     )
     sections = "".join(
-        f'<section id="{_anchor(task)}"><h2>{html.escape(task)}{_tally(group)}</h2><div class="cards">'
-        f"{''.join(_card(entry) for entry in group)}</div></section>"
+        f'<section id="{_anchor(task)}"><h2>{html.escape(task)}{_tally(group)}</h2>{above.get(task, "")}'
+        f'<div class="cards">{"".join(_card(entry) for entry in group)}</div></section>'
         for task, group in groups.items()
     )
     words = "".join(f"<p>{html.escape(part)}</p>" for part in introduction.split("\n\n") if part.strip())
@@ -235,7 +244,8 @@ def html_page(entries: Sequence[Entry], *, title: str = "RS Tools", introduction
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<style>{_STYLE}</style></head><body><header><h1>{html.escape(title)}</h1>{words}<nav>{links}</nav></header>"
+        f"<style>{_STYLE}</style>{style}</head><body>"
+        f"<header><h1>{html.escape(title)}</h1>{words}<nav>{links}</nav></header>"
         f"<main>{sections}</main></body></html>\n"
     )
 

@@ -13,7 +13,7 @@ import os
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +153,9 @@ class Finding(BaseModel):
     """What every answer says besides the finding itself."""
 
     model_config = ConfigDict(validate_assignment=False)
+
+    suffixes: ClassVar[tuple[str, ...]] = (".json", ".txt", ".geojson", ".png", ".jpg", ".jpeg", ".webp")
+    """Endings of the files that `save` writes."""
 
     tool: str = Field(description="Which tool answered")
     model: str = Field(description="Which model answered")
@@ -320,6 +323,8 @@ class Grounding(Tiled):
 
 class Masked(Tiled):
     """A finding that is a mask: numbers and outlines in the JSON, the array in `.mask`."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (*Tiled.suffixes, ".tif", ".tiff")
 
     class_name: str = Field(description="The class that was looked for")
     fraction: float = Field(description="Share of the pixels that were read which belong to the mask, 0..1")

@@ -12,7 +12,7 @@ seen whole but reduced where it is about the image (category, words).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -42,7 +42,7 @@ from rs_tools.results import (
     readable,
 )
 from vlm import text_box, text_mask
-from vlm.prompts import Answer, Query, Task, list_categories
+from vlm.prompts import Answer, Query, Task, TooLong, list_categories
 
 GROUP = 16
 """How many tiles are asked at once; progress is told and `cancel` looked at after each group."""
@@ -426,7 +426,7 @@ def _said(text: str, name: str, limit: int) -> str:
 
 def _class(name: str) -> str:
     words = _said(name, "class_name", 100)
-    if words.lower() == "others" or any(mark in words for mark in "*|"):
+    if words.lower() == "others" or any(mark in words for mark in ("*", "|", "<seg>", "</seg>")):
         raise InvalidInput(
             f"class_name is '{words}', which means something else in a mask: name the class in other words."
         )
@@ -434,8 +434,8 @@ def _class(name: str) -> str:
 
 
 def _choices(classes: Sequence[str]) -> list[str]:
-    if isinstance(classes, str):
-        raise InvalidInput("classes is one text: pass a list of category names.")
+    if isinstance(classes, str) or not isinstance(classes, Collection):
+        raise InvalidInput(f"classes is a {type(classes).__name__}: pass a list of category names.")
     names = [_said(name, "classes", 100) for name in classes]
     if not 2 <= len(names) <= 200:
         raise InvalidInput(f"classes has {len(names)} names: pass 2 to 200 categories.")
@@ -497,7 +497,7 @@ class _Asking:
                     queries.append(Query(task, tuple(view.rgb for view in views), text, labels))
                 else:
                     self.empty_count += 1
-            answers = self.model.ask(queries) if queries else []
+            answers = self._ask(queries) if queries else []
             for (tile, valid), answer in zip(asked, answers, strict=True):
                 yield tile, valid, answer
             self._tell(len(group), f"{task.value.replace('_', ' ')}: {start + len(group)} of {len(tiles)} tiles")
@@ -522,7 +522,7 @@ class _Asking:
         for scene, view in zip(scenes, views, strict=True):
             if not view.valid.any():
                 raise _no_valid_pixel(scene)
-        [answer] = self.model.ask([Query(task, tuple(view.rgb for view in views), text, labels)])
+        [answer] = self._ask([Query(task, tuple(view.rgb for view in views), text, labels)])
         self._tell(1, task.value.replace("_", " "))
         if size is None:
             return answer, []
@@ -582,10 +582,16 @@ class _Asking:
         if not self.unread_count:
             raise _no_valid_pixel(scene)
         raise UnreadableAnswer(
-            f"The model wrote no {wanted} that can be read ({self.troubles[0]}): ask in other words, or use another "
-            f"model.",
+            f"The model did not write {wanted} that can be read ({self.troubles[0]}): ask in other words, or use "
+            "another model.",
             self.raw[0],
         )
+
+    def _ask(self, queries: Sequence[Query]) -> list[Answer]:
+        try:
+            return self.model.ask(queries)
+        except TooLong as error:
+            raise InvalidInput(f"{self.model.name} cannot read this: {error}.") from error
 
     def _look_for_cancel(self) -> None:
         if self.cancel.is_set():

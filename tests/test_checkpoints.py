@@ -246,6 +246,30 @@ def test_our_own_format_is_as_strict(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("model.safetensors", b"", "no whole safetensors file"),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "no whole safetensors file"),
+        ("config.json", b"[]", "no JSON object"),
+        ("config.json", b'{"model_type": "rsunivlm", "text_config": {"hidden_size": "x"}}', "not describe a network"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, file: str, content: bytes, said: str) -> None:
+    save(*tiny_network(), tmp_path)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=said) as caught:
+        load(tmp_path)
+    assert file in str(caught.value)
+
+
+def test_the_processor_fits_the_network_whatever_its_own_file_says(tmp_path: Path) -> None:
+    model, processor = tiny_network(merge="spatial_unpad")
+    save(model, processor, tmp_path)
+    (tmp_path / "processor_config.json").unlink()
+    assert load(tmp_path)[1].layout == model.config.layout
+
+
 class Bomb:
     """Leaves a file behind when it is unpickled."""
 

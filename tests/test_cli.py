@@ -135,7 +135,8 @@ def test_the_suffix_of_out_chooses_what_is_saved_and_an_overlay_can_be_saved_bes
         (["describe-region", "scene.png", "-10", "5", "30", "35"], "box"),
         (["segment-class", "scene.png", "water", "--out", "absent/mask.tif"], "does not exist"),
         (["segment-class", "scene.png", "water", "--out", "mask.xyz"], ".xyz"),
-        (["segment-class", "scene.png", "water", "--overlay", "mask.tif"], "no picture"),
+        (["segment-class", "scene.png", "water", "--overlay", "mask.tif"], ".webp"),
+        (["ground-object", "scene.png", "ship", "--out", "mask.tif"], ".geojson"),
         (["segment-class", "scene.png", "others"], "class_name"),
     ],
 )
@@ -168,6 +169,26 @@ def test_what_is_not_understood_is_exit_code_2_and_the_model_is_not_even_loaded(
     assert out == ""
     assert err
     assert not loaded
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["describe-scene", "absent.png"],
+        ["describe-changes", "scene.png", "absent.png"],
+        ["segment-class", "scene.png", "water", "--out", "mask.xyz"],
+    ],
+)
+def test_what_is_wrong_without_any_model_is_told_before_one_is_loaded(run: Run, words: list[str]) -> None:
+    assert run(*words)[0] == 1
+    assert not loaded
+
+
+def test_an_answer_that_cannot_be_saved_is_still_printed(run: Run) -> None:
+    code, out, err = run("segment-class", "scene.png", "water", "--out", "water.geojson")
+    assert code == 1
+    assert json.loads(out)["class_name"] == "water"
+    assert "has no CRS" in err
 
 
 def test_model_and_device_are_handed_on(run: Run) -> None:
@@ -221,6 +242,7 @@ def test_the_help_of_every_command_shows_examples_that_work(run: Run, tool: agen
     name = tool.__name__.replace("_", "-")
     code, out, _ = run(name, "--help")
     assert code == 0
+    assert "%%" not in out
     examples = [line.strip() for line in out.split("examples:\n")[1].splitlines()]
     assert len(examples) >= 2
     pixels = Image.new("RGB", (300, 300), "green")
@@ -245,13 +267,16 @@ def test_the_tools_are_listed_for_people_and_for_programs(run: Run) -> None:
     assert "rs-tools segment-class" in out
 
 
-def test_as_a_program_of_its_own_it_starts_without_torch_and_gives_the_same_exit_codes(tmp_path: Path) -> None:
+def test_as_a_program_of_its_own_it_starts_without_torch_and_gives_the_same_exit_codes() -> None:
     repository = Path(__file__).parents[1]
     check = (
         "import sys; from rs_tools import cli; code = cli.main(['tools']); "
         "sys.exit(code or any(name in sys.modules for name in ('torch', 'transformers', 'mcp', 'langchain_core')))"
     )
     assert subprocess.run([sys.executable, "-c", check], cwd=repository, capture_output=True).returncode == 0
+    command = f"{shlex.quote(sys.executable)} -m rs_tools.cli tools --json | head -c 1"
+    done = subprocess.run(command, shell=True, cwd=repository, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[", "")
     words = [sys.executable, "-m", "rs_tools.cli", "describe-region", "scene.png", "1"]
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")

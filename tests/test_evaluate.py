@@ -167,13 +167,18 @@ def by_metric(lines: Sequence[Line]) -> dict[tuple[str, str, str], Line]:
 
 
 def test_answers_from_the_annotations_score_the_ceiling_everywhere(data: Path, tmp_path: Path) -> None:
-    names = list(EXAMS)
+    names = [name for name in EXAMS if name != "change_steps"]
     lines = evaluate.evaluate(oracle(data, names), data, names=names, out=tmp_path)
-    assert {line.task for line in lines} == set(EXAMS)
+    assert {line.task for line in lines} == set(names)
     for line in lines:
         if line.metric == "CIDEr":
             assert line.score > 4  # the best possible depends on the references
-        elif line.metric == "mean IoU":
+        elif line.metric == "METEOR-exact":
+            assert line.score > 0.5  # so does this: each sentence is one more chunk
+        elif line.metric == "count error":
+            assert line.score == 0 < line.floor or line.floor == 0
+            continue
+        elif line.metric in ("mean IoU", "cumulative IoU"):
             assert line.score == line.ceiling > 0.9
         else:
             assert line.score == pytest.approx(1), line
@@ -243,7 +248,7 @@ def test_an_unreadable_answer_is_kept_counted_and_wrong(data: Path, tmp_path: Pa
     lines = evaluate.evaluate(Scripted(script), data, names=names, out=tmp_path)
     for line in lines:
         assert line.unread == line.n
-        assert line.score == 0 or line.metric == "OA"
+        assert line.score == 0 or line.metric in ("OA", "count error")
     stored = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()[1:]]
     assert all("error" in row for row in stored)
     assert any("3 numbers" in row["error"] for row in stored)

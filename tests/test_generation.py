@@ -19,7 +19,7 @@ from vlm.generation import RSUniVLM, end_tokens, write
 from vlm.grammar import ChoiceGrammar, Guide, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
-from vlm.prompts import Answer, Granularity, Query, Task, list_categories
+from vlm.prompts import Answer, Granularity, Query, Task, TooLong, list_categories
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENES = ("airport", "beach", "beach resort", "dense residential")
@@ -250,6 +250,19 @@ def test_an_absent_checkpoint_is_an_error_that_says_what_to_do(tmp_path: Path, m
         RSUniVLM.load("embedded")
     with pytest.raises(FileNotFoundError):
         RSUniVLM.load(tmp_path / "nothing")
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    checkpoints.save(*tiny_network(), tmp_path)
+    for device in ("gpu", "cuda:99"):
+        with pytest.raises(ValueError, match="is not there: use cpu"):
+            RSUniVLM.load(tmp_path, device=device)
+
+
+def test_a_question_that_is_too_long_is_refused_with_the_remedy() -> None:
+    names = tuple(f"{number} {'x' * 90}" for number in range(60))
+    with pytest.raises(TooLong, match="shorten the text"):
+        network().ask([Query(Task.CLASSIFY, (picture(0),), ", ".join(names), names)])
 
 
 def test_a_batch_size_below_one_is_refused() -> None:

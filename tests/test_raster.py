@@ -225,6 +225,16 @@ def test_arrays_that_are_no_picture_are_refused_with_the_remedy(array: np.ndarra
         open_scene(array)
 
 
+def test_what_a_masked_array_masks_is_not_valid() -> None:
+    pixels = np.moveaxis(noise(3, 20, 30), 0, -1)
+    hidden = np.zeros(pixels.shape, bool)
+    hidden[:5, :, 1] = True
+    view = whole(open_scene(np.ma.masked_array(pixels, hidden)))
+    assert not view.valid[:5].any()
+    assert view.valid[5:].all()
+    assert (view.rgb[5:] == pixels[5:]).all()
+
+
 def test_other_objects_are_refused() -> None:
     with pytest.raises(InvalidInput, match="pass a path"):
         open_scene(42)  # type: ignore[arg-type]
@@ -412,13 +422,12 @@ def test_a_grey_and_a_cmyk_jpeg_are_seen(tmp_path: Path) -> None:
     assert colour[1:].max() < 80
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "HSV", "I", "F", "I;16"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "La", "RGBa", "HSV", "I", "F", "I;16"]
+)
 def test_every_pil_mode_is_seen(mode: str) -> None:
-    image = (
-        Image.new(mode, (40, 30))
-        if mode in ("I", "F", "I;16")
-        else Image.new("RGB", (40, 30), (9, 99, 199)).convert(mode)
-    )
+    made_bare = mode in ("I", "F", "I;16", "La", "RGBa")
+    image = Image.new(mode, (40, 30)) if made_bare else Image.new("RGB", (40, 30), (9, 99, 199)).convert(mode)
     view = whole(open_scene(image))
     assert view.rgb.shape == (30, 40, 3)
 

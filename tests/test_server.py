@@ -373,6 +373,7 @@ def test_nothing_outside_the_roots_is_read_however_it_is_named(folder: Path, tmp
         with pytest.raises((NotAllowed, InvalidInput)) as refusal:
             agents.admit(path, roots)
         assert str(folder) in str(refusal.value), "the error names the roots"
+        assert len(str(refusal.value)) < 500 + len(str(folder)), "a long path is not repeated in full"
     os.mkfifo(folder / "pipe.png")
     with pytest.raises(NotAllowed, match="not a regular file"):
         agents.admit("pipe.png", roots)
@@ -392,6 +393,15 @@ def test_a_root_that_is_reached_through_a_link_works_as_named(folder: Path, tmp_
     (tmp_path / "short").symlink_to(folder, target_is_directory=True)
     roots = agents.open_roots([tmp_path / "short"])
     assert agents.admit(str(tmp_path / "short" / "scene.png"), roots) == folder / "scene.png"
+
+
+def test_a_tilde_is_the_home_in_a_root_and_in_a_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    roots = agents.open_roots([f"~/{folder.name}"])
+    assert roots == (folder.resolve(),)
+    assert agents.admit(f"~/{folder.name}/scene.png", roots) == folder.resolve() / "scene.png"
+    with pytest.raises(NotAllowed):
+        agents.admit("~/secret.png", roots)
 
 
 async def test_every_image_argument_of_every_tool_is_fenced(folder: Path) -> None:

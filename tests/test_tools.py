@@ -47,6 +47,7 @@ from rs_tools.results import Finding, readable
 from rs_tools.testing import ScriptedModel
 from rs_tools.tools import TOOLS, says_unchanged
 from vlm import text_box, text_mask
+from vlm.prompts import TooLong
 
 GRID = 24
 
@@ -532,9 +533,11 @@ Call = Callable[[], object]
         (lambda: ground_object(scene_with(), 7), InvalidInput, "pass a string"),  # type: ignore[arg-type]
         (lambda: segment_class(scene_with(), "others"), InvalidInput, "other words"),
         (lambda: segment_class(scene_with(), "a*b"), InvalidInput, "other words"),
+        (lambda: segment_class(scene_with(), "<seg>"), InvalidInput, "other words"),
         (lambda: answer_question(scene_with(), "?" * 501), InvalidInput, "shorter"),
         (lambda: classify_scene(scene_with(), ["one"]), InvalidInput, "2 to 200"),
         (lambda: classify_scene(scene_with(), "airport"), InvalidInput, "a list"),
+        (lambda: classify_scene(scene_with(), None), InvalidInput, "a list"),  # type: ignore[arg-type]
         (lambda: classify_scene(scene_with(), ["a", "A"]), InvalidInput, "each once"),
         (lambda: classify_scene(scene_with(), ["a", ""]), InvalidInput, "empty"),
         (lambda: describe_region(scene_with(), [0, 0, 97, 10]), InvalidInput, "96 x 96"),
@@ -554,6 +557,15 @@ def test_bad_input_is_a_typed_error_that_says_what_to_do_before_a_model_is_loade
 ) -> None:
     with pytest.raises(error, match=remedy):
         call()
+
+
+@pytest.mark.parametrize("tool", [answer_question, segment_class])
+def test_words_that_the_model_cannot_read_are_invalid_input(tool: Callable[..., Finding]) -> None:
+    def refuse(query: Query) -> str:
+        raise TooLong("a query takes 9000 rows, but the network reads at most 2048: shorten the text")
+
+    with pytest.raises(InvalidInput, match=r"cannot read this: .* shorten the text"):
+        tool(scene_with(), "water", model=ScriptedModel(refuse))
 
 
 def test_an_image_without_a_valid_pixel_is_an_error_for_every_tool(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,8 +65,10 @@ Split = Callable[[str], Sequence[str]]
 """How a sentence becomes words; `str.split` is what the change-captioning papers use."""
 
 
-def _grams(words: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[i : i + order]) for i in range(len(words) - order + 1))
+@lru_cache(maxsize=1 << 17)
+def _grams(words: tuple[str, ...], order: int) -> Counter[tuple[str, ...]]:
+    """How often each run of `order` words occurs; references repeat, so it is counted once (do not change it)."""
+    return Counter(words[i : i + order] for i in range(len(words) - order + 1))
 
 
 def bleu(
@@ -80,7 +83,7 @@ def bleu_counts(predictions: Sequence[str], references: Sequence[Sequence[str]],
     _check(predictions, references)
     rows = []
     for prediction, truths in zip(predictions, references, strict=True):
-        words, right = split(prediction), [split(truth) for truth in truths]
+        words, right = tuple(split(prediction)), [tuple(split(truth)) for truth in truths]
         found, written = [], []
         for n in range(1, ORDER + 1):
             most: Counter[tuple[str, ...]] = Counter()
@@ -136,26 +139,30 @@ def cider(
 ) -> Floats:
     """CIDEr-D of each prediction; document frequencies come from these references. Papers print 100 times its mean."""
     _check(predictions, references)
-    right = [[split(truth) for truth in truths] for truths in references]
+    right = [[tuple(split(truth)) for truth in truths] for truths in references]
     frequency: Counter[tuple[str, ...]] = Counter()
     for truths in right:
         frequency.update({gram for truth in truths for n in range(ORDER) for gram in _grams(truth, n + 1)})
     documents = math.log(len(predictions))
 
-    def weights(words: Sequence[str]) -> list[dict[tuple[str, ...], float]]:
-        return [
-            {gram: count * (documents - math.log(max(1, frequency[gram]))) for gram, count in _grams(words, n).items()}
-            for n in range(1, ORDER + 1)
-        ]
+    @cache
+    def weights(words: tuple[str, ...]) -> list[tuple[dict[tuple[str, ...], float], float]]:
+        """The weight of each n-gram of a sentence, and the length of that vector, for each n."""
+        found = []
+        for n in range(1, ORDER + 1):
+            counts = _grams(words, n).items()
+            vector = {gram: count * (documents - math.log(max(1, frequency[gram]))) for gram, count in counts}
+            found.append((vector, math.hypot(*vector.values())))
+        return found
 
     scores = []
     for prediction, truths in zip(predictions, right, strict=True):
         words = split(prediction)
-        vectors = weights(words)
+        vectors = weights(tuple(words))
         total = np.zeros(ORDER)
         for truth in truths:
-            for n, (mine, theirs) in enumerate(zip(vectors, weights(truth), strict=True)):
-                norm = math.hypot(*mine.values()) * math.hypot(*theirs.values())
+            for n, ((mine, length), (theirs, other)) in enumerate(zip(vectors, weights(truth), strict=True)):
+                norm = length * other
                 overlap = sum(min(value, theirs.get(gram, 0.0)) * theirs.get(gram, 0.0) for gram, value in mine.items())
                 # The reference scorer measures length in pairs of words.
                 difference = max(len(words) - 1, 0) - max(len(truth) - 1, 0)

@@ -18,6 +18,9 @@ from vlm.model import IGNORED
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, cut_tiles, to_pixel_values, to_rgb
 from vlm.prompts import PLACEHOLDER, TASKS, chat_prompt
 
+MOST_TEXT = 180
+"""Most tokens of questions and answers behind one image; turns beyond are left out, so that little is padding."""
+
 TASK_NUMBERS = {task: number for number, task in enumerate(TASKS)}
 
 
@@ -51,6 +54,8 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
         start = len(ids)
         row_labels, row_turns, row_positions = [IGNORED] * start, [0] * start, list(range(start))
         for number, (sample, question, answer) in enumerate(zip(group, asked, answered, strict=True), 1):
+            if number > 1 and len(ids) - start + len(question) + len(answer) > MOST_TEXT:
+                continue
             ids += question + answer
             row_labels += [IGNORED] * len(question) + answer
             row_turns += [number] * (len(question) + len(answer))

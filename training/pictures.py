@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,9 @@ Code = int | tuple[int, int, int]
 
 KEPT_BYTES = 16 * 2**30
 """Decoded whole files are kept up to this much; beyond it each is decoded anew."""
+
+_GDAL = {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+"""No side files, and no listing of a folder of 100,000 images each time one of them is opened."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +46,30 @@ class Part:
 Picture = Path | np.ndarray | Part
 
 
-class _Kept:
-    """Decoded files, as long as they fit."""
+class Kept:
+    """Decoded files, as long as they fit into `most` bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.arrays: dict[tuple[Path, str], np.ndarray] = {}
-        self.bytes = 0
+        self.bytes, self.full = 0, False
 
     def get(self, path: Path, mode: str) -> np.ndarray:
+        """The file's pixels, "RGB" or as they are stored."""
         key = (path, mode)
         if key in self.arrays:
             return self.arrays[key]
         with Image.open(path) as image:
             array = np.asarray(image.convert("RGB") if mode == "RGB" else image)
-        if self.bytes + array.nbytes <= KEPT_BYTES:
+        if self.bytes + array.nbytes > self.most:
+            self.full = True
+        else:
             self.arrays[key] = array
             self.bytes += array.nbytes
         return array
 
 
-_KEPT = _Kept()
+_KEPT = Kept(KEPT_BYTES)
 
 
 def load_image(image: Picture) -> np.ndarray:
@@ -79,6 +87,17 @@ def load_mask(mask: Picture) -> np.ndarray:
     if isinstance(mask, np.ndarray):
         return mask
     return _indices(mask) if isinstance(mask, Part) else _KEPT.get(mask, "index")
+
+
+def preload(pictures: Iterable[Picture | None], masks: Iterable[Picture | None] = ()) -> bool:
+    """Decode whole files once, so that processes forked later share the memory; False when no more will fit."""
+    for load, chosen in ((load_image, pictures), (load_mask, masks)):
+        for picture in chosen:
+            if _KEPT.full:
+                return False
+            if isinstance(picture, Path):
+                load(picture)
+    return not _KEPT.full
 
 
 def size_of(image: Picture) -> tuple[int, int]:
@@ -108,7 +127,7 @@ def _bands(part: Part) -> np.ndarray:
         left, top, width, height = part.window
         return whole[top : top + height, left : left + width]
     window = None if part.window is None else Window(*part.window)
-    with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"):
+    with warnings.catch_warnings(), rasterio.Env(**_GDAL):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(part.path) as raster:
             bands: np.ndarray = raster.read(window=window)

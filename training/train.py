@@ -26,10 +26,10 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from training import warmup
+from training import pictures, warmup
 from training.datasets import read_all
 from training.packing import TASK_NUMBERS, pack
-from training.samples import Asking, Augmentation, Record, Sample, ask, augment, load_image, load_mask
+from training.samples import Asking, Augmentation, Record, Sample, ask, augment
 from training.stages import STAGES, Stage
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
@@ -403,11 +403,8 @@ def records_of(
 def preload(records: Iterable[Record]) -> None:
     """Decode every image once, before the workers fork, so that they share the memory."""
     for record in records:
-        for image in record.images:
-            load_image(image)
-        for mask in (record.mask, record.change_mask):
-            if mask is not None:
-                load_mask(mask)
+        if not pictures.preload(record.images, (record.mask, record.change_mask)):
+            return  # What does not fit is decoded anew each time.
 
 
 def main(arguments: list[str] | None = None) -> None:

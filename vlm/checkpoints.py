@@ -12,12 +12,14 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, SiglipVisionConfig
@@ -75,8 +77,11 @@ def load(
     settings = _read_json(folder / "config.json")
     kind = str(settings.get("model_type", ""))
     if kind == RSUniVLMConfig.model_type:
-        config = RSUniVLMConfig.from_pretrained(folder)
-        processor = RSUniVLMProcessor.from_pretrained(folder)
+        try:
+            config = RSUniVLMConfig.from_pretrained(folder)
+        except StrictDataclassError as error:
+            raise ValueError(f"{folder / 'config.json'} does not describe a network: {error}") from error
+        processor = RSUniVLMProcessor.of(config, PreTrainedTokenizerFast.from_pretrained(folder))
         published = False
     elif kind.startswith("llava_qwen"):
         tokenizer = _published_tokenizer(folder, settings)
@@ -249,8 +254,20 @@ def read_pinpoints(value: Any, side: int) -> list[list[int]] | None:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a checkpoint folder holds config.json beside its weights")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object: download the checkpoint again")
     return content
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A safetensors file; ValueError for one that is damaged, or a stand-in that git left where git-lfs is absent."""
+    try:
+        with safe_open(file, "pt") as stored:
+            yield stored
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no whole safetensors file ({error}): download it again") from error
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -309,7 +326,7 @@ def _stored_experts(files: list[Path]) -> int:
     """How many experts a published checkpoint holds: 1 when its feed-forward networks are dense."""
     found = {0}
     for file in files:
-        with safe_open(file, "pt") as stored:
+        with _opened(file) as stored:
             found |= {int(match[1]) for name in stored.keys() if (match := _EXPERT.match(_our_name(name)))}  # noqa: SIM118
     return max(found) + 1
 
@@ -317,7 +334,7 @@ def _stored_experts(files: list[Path]) -> int:
 def _tensors(files: list[Path]) -> Iterator[tuple[str, Any, Any]]:
     """Each stored tensor: its name, its slice (shape without reading), and its file."""
     for file in files:
-        with safe_open(file, "pt") as stored:
+        with _opened(file) as stored:
             for name in stored.keys():  # noqa: SIM118
                 yield name, stored.get_slice(name), stored
 

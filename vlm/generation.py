@@ -18,7 +18,7 @@ from vlm import checkpoints
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor
-from vlm.prompts import Answer, Query, Task
+from vlm.prompts import Answer, Query, Task, TooLong
 
 EMBEDDED = Path(__file__).parent / "nano"
 LARGE = 1_000_000_000  # bytes of weights from which bfloat16 is the default
@@ -95,7 +95,7 @@ def write(
     mask = inputs.pop("attention_mask")
     padded = not bool(mask.all())
     if min(limits) < 1:
-        raise ValueError("every answer needs room for at least one token: shorten the text or use fewer images")
+        raise TooLong("the question leaves no room for an answer: shorten the text or use fewer images")
     rows = [
         _Row(number, limit, guide, None if guide is None else guide.start)
         for number, (limit, guide) in enumerate(zip(limits, guides or [None] * len(limits), strict=True))
@@ -179,6 +179,16 @@ def end_tokens(model: RSUniVLMForConditionalGeneration) -> tuple[int, ...]:
     return tuple(int(end) for end in ends) if isinstance(ends, list | tuple) else (int(ends),)
 
 
+def usable(device: str | torch.device | None) -> torch.device:
+    """The device of this name; None is cuda if there is one, else cpu. ValueError for one that is not there."""
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {str(device)!r} is not there: use cpu, or one that is") from error
+    return chosen
+
+
 class RSUniVLM:
     """A loaded network that answers queries; safe to share between threads, which take turns.
 
@@ -224,9 +234,10 @@ class RSUniVLM:
         """Load a checkpoint.
 
         source: "embedded" (the small one in this package), "published" (the authors', from the hub), a folder, or a hub
-        id. device: the GPU if there is one, else the CPU. dtype: bfloat16 for large checkpoints, else float32.
+        id. device: cuda if there is one, else cpu. dtype: bfloat16 for large checkpoints, else float32.
         constrained: whether answers of a fixed form are kept to it; False decodes everything as the reference does.
-        max_batch: most queries in one forward pass. Raises FileNotFoundError where there is no checkpoint.
+        max_batch: most queries in one forward pass. Raises FileNotFoundError where there is no checkpoint, ValueError
+        where the checkpoint, the device or the dtype is not what it should be.
         """
         name = str(source)
         if name == "embedded":
@@ -239,7 +250,7 @@ class RSUniVLM:
         elif name == "published":
             name = source = checkpoints.PUBLISHED
         folder = checkpoints.fetch(source, revision)
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = usable(device)
         if dtype is None:
             size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
             dtype = torch.bfloat16 if size > LARGE else torch.float32
@@ -255,7 +266,7 @@ class RSUniVLM:
         no grammar is cut but by the length that the network can read.
         The confidence of a choice is the probability of the whole label among the labels; that of any other answer the
         geometric mean of its tokens' probabilities, among the allowed tokens where a grammar rules.
-        Raises ValueError for a query that is too long, or whose labels cannot be written.
+        Raises TooLong for a query that is too long, ValueError for one whose labels cannot be written.
         """
         answers: dict[int, Answer] = {}
         guides = [self._guide(query) if self.constrained else None for query in queries]

@@ -15,7 +15,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from vlm.model import IGNORED, RSUniVLMConfig, TileLayout
-from vlm.prompts import PLACEHOLDER, Query, chat_prompt, granularity_of
+from vlm.prompts import PLACEHOLDER, Query, TooLong, chat_prompt, granularity_of
 
 END_OF_ANSWER = "<|im_end|>"
 PAD_COLOUR = (127, 127, 127)
@@ -122,7 +122,7 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
 
         answers: what the network should write; `<|im_end|>` is appended, and only these tokens carry a loss.
         padding_side: left for generation; right is as good for training.
-        Raises ValueError when a text holds the image placeholder, or when a query is longer than `max_rows`.
+        Raises ValueError when a text holds the image placeholder, TooLong when a query is longer than `max_rows`.
         """
         for text in [*(query.message for query in queries), *(answers or ())]:
             if PLACEHOLDER in text:
@@ -182,7 +182,7 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
             row_labels += answer
         longest = max(map(len, rows))
         if longest > self.max_rows:
-            raise ValueError(
+            raise TooLong(
                 f"a query takes {longest} rows, but the network reads at most {self.max_rows}: "
                 "shorten the text or use smaller or fewer images"
             )

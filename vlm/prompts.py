@@ -128,6 +128,10 @@ class Query:
         return f"{facts.token} {facts.wordings[self.wording].replace('{}', self.text)}"
 
 
+class TooLong(ValueError):
+    """A query that is longer than the network can read; the text says by how much, and what to do."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the network wrote, and how sure it was.

@@ -1,4 +1,8 @@
-"""The labelled sets, one file each: `read(folder, split)` turns a folder into records and checks it on the way."""
+"""The labelled sets, one file each: `read(folder, split)` turns a folder into records and checks it on the way.
+
+`SETS` are those that the embedded model is trained on, `PAPER` those of the paper's tables 10 and 11 and of its
+evaluation, in the layouts in which they are published.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +14,78 @@ from types import ModuleType
 from training.datasets import (
     aerial_airport,
     aerial_cars,
+    ai2d,
+    aid,
     aid_rsicd,
     airbus_aircraft,
     airbus_change,
+    allseeing_v2,
     change_pairs,
+    chartqa,
+    coco_stuff,
+    dior_rsvg,
+    docvqa,
     dubai_seg,
+    dvqa,
+    fit_rs,
+    fmow,
+    geochat,
     hrsc_sample,
+    landcover_ai,
+    levir_mci,
+    loveda,
     neon_trees,
+    nwpu_resisc45,
+    openearthmap,
+    opt_rsvg,
+    potsdam,
     roads_cil,
+    rsicd,
+    rsitmd,
+    rsteller,
+    rsvqa_hr,
+    rsvqa_lr,
+    sharegpt4v,
+    siri_whu,
+    uavid,
+    ucm,
     ucm_boxes,
     ucmerced,
+    udd5,
+    vaihingen,
+    vdd,
+    vrsbench,
+    whu_cd,
+    whu_rs19,
 )
+from training.datasets.rows import SPLITS
 from training.samples import Record
 
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What is fixed about a set; `licence` belongs on the card of every model trained on it."""
+    """What is fixed about a set; `licence` belongs on the card of every model trained on it.
+
+    read: folder and split -> records; a set of the paper takes, third, who is `told` of every fault that it mends.
+    paper: the size that the paper states. layout: what the folder holds.
+    """
 
     tasks: tuple[str, ...]
     licence: str
     source: str
-    read: Callable[[Path, str], Iterator[Record]]
+    read: Callable[..., Iterator[Record]]
+    paper: str = ""
+    layout: str = ""
+    splits: tuple[str, ...] = SPLITS
 
 
 def _facts(module: ModuleType) -> SetFacts:
     return SetFacts(module.TASKS, module.LICENCE, module.SOURCE, module.read)
+
+
+def _published(module: ModuleType) -> SetFacts:
+    splits = getattr(module, "SPLITS", SPLITS)
+    return SetFacts(module.TASKS, module.LICENCE, module.SOURCE, module.read, module.PAPER, module.LAYOUT, splits)
 
 
 SETS: dict[str, SetFacts] = {
@@ -53,6 +103,43 @@ SETS: dict[str, SetFacts] = {
     "change_pairs": _facts(change_pairs),
 }
 """The sets by the name of their folder."""
+
+PAPER: dict[str, SetFacts] = {
+    "geochat": _published(geochat),
+    "vrsbench": _published(vrsbench),
+    "fit_rs": _published(fit_rs),
+    "rsteller": _published(rsteller),
+    "rsvqa_lr": _published(rsvqa_lr),
+    "rsvqa_hr": _published(rsvqa_hr),
+    "rsitmd": _published(rsitmd),
+    "rsicd": _published(rsicd),
+    "ucm": _published(ucm),
+    "nwpu_resisc45": _published(nwpu_resisc45),
+    "fmow": _published(fmow),
+    "dior_rsvg": _published(dior_rsvg),
+    "opt_rsvg": _published(opt_rsvg),
+    "levir_mci": _published(levir_mci),
+    "potsdam": _published(potsdam),
+    "uavid": _published(uavid),
+    "loveda": _published(loveda),
+    "openearthmap": _published(openearthmap),
+    "landcover_ai": _published(landcover_ai),
+    "sharegpt4v": _published(sharegpt4v),
+    "allseeing_v2": _published(allseeing_v2),
+    "dvqa": _published(dvqa),
+    "chartqa": _published(chartqa),
+    "ai2d": _published(ai2d),
+    "docvqa": _published(docvqa),
+    "coco_stuff": _published(coco_stuff),
+    "aid": _published(aid),
+    "whu_rs19": _published(whu_rs19),
+    "siri_whu": _published(siri_whu),
+    "whu_cd": _published(whu_cd),
+    "vaihingen": _published(vaihingen),
+    "udd5": _published(udd5),
+    "vdd": _published(vdd),
+}
+"""The paper's sets by the name of their folder, in its order; the last seven are for evaluation only."""
 
 WORDS: dict[str, str] = {
     **aid_rsicd.SCENES,
@@ -75,13 +162,17 @@ def spelling(dataset: str, words: str) -> str:
 def read_all(root: Path, split: str, names: Sequence[str] | None = None) -> list[Record]:
     """All records of a split ("train", "val" or "test") of the named sets, which lie in `root` by their names.
 
-    Without `names`, the sets that are there; `FileNotFoundError` when a named one, or every one, is not.
+    Without `names`, the sets that are there and have this split; `FileNotFoundError` when a named one, or every one,
+    is not.
     """
-    root = Path(root)
-    chosen = list(names) if names is not None else [name for name in SETS if (root / name).is_dir()]
-    unknown = [name for name in chosen if name not in SETS]
+    root, known = Path(root), SETS | PAPER
+    if names is None:
+        chosen = [name for name, facts in known.items() if split in facts.splits and (root / name).is_dir()]
+    else:
+        chosen = list(names)
+    unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise ValueError(f"unknown set(s) {', '.join(unknown)}: use {', '.join(SETS)}")
+        raise ValueError(f"unknown set(s) {', '.join(unknown)}: use {', '.join(known)}")
     if not chosen:
-        raise FileNotFoundError(f"{root} holds none of the sets {', '.join(SETS)}: pass the folder they lie in")
-    return [record for name in chosen for record in SETS[name].read(root / name, split)]
+        raise FileNotFoundError(f"{root} holds none of the sets {', '.join(known)}: pass the folder they lie in")
+    return [record for name in chosen for record in known[name].read(root / name, split)]

@@ -24,6 +24,14 @@ def needed(folder: Path, set_folder: Path | None = None) -> Path:
     return folder
 
 
+def matching(folder: Path, pattern: str, set_folder: Path | None = None) -> list[Path]:
+    """The files of a folder that match a pattern, by name; BadRow when there is none."""
+    found = sorted(needed(folder, set_folder).glob(pattern))
+    if not found:
+        raise BadRow(f"{folder}: holds no {pattern}: unpack the set again, or see its layout in `--list`")
+    return found
+
+
 def key_of(name: str) -> str:
     """A name without what spellings differ in: case, spaces, dashes, underscores."""
     return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -1,0 +1,470 @@
+"""The report of an evaluation: Markdown, and one HTML page that needs nothing but itself.
+
+Per section (an exam, or a benchmark by one protocol): the scores beside the paper's and the best known ones, the score
+of each class, what was taken for what, how far confidence can be trusted, and the best, median and worst items.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rs_tools.geometry import Box
+from rs_tools.raster import open_scene
+from rs_tools.report import CHANGE_COLOUR, Entry, html_page, picture, side_by_side
+from training import metrics
+from training.protocols import (
+    Case,
+    Context,
+    Figure,
+    Line,
+    Row,
+    Scored,
+    answered_box,
+    mask_of,
+    merge_masks,
+    said,
+    truth_of,
+)
+from training.samples import OTHERS
+
+RANKS = (("best", 2), ("median", 2), ("worst", 3))
+"""How many items of each rank the gallery shows."""
+LONGEST = 320
+MOST_CLASSES = 60
+PALETTE = (
+    (0, 158, 255), (255, 92, 60), (64, 200, 90), (255, 214, 0), (190, 110, 255), (255, 130, 200), (0, 214, 200),
+    (170, 130, 70), (150, 150, 150),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one table row was scored on: `rows` and `asks` as `scored.cases`; `pictures` gives the images of an item."""
+
+    data: str
+    kind: str
+    scored: Scored
+    rows: Sequence[Row]
+    asks: Sequence[str]
+    pictures: Callable[[int], list[NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One exam or one benchmark by one protocol; `compared`: a row per `data` and a column per metric instead."""
+
+    title: str
+    lines: Sequence[Line]
+    figures: Sequence[Figure] = ()
+    note: str = ""
+    parts: Sequence[Part] = field(default_factory=list)
+    compared: bool = False
+
+
+def mean_of(confidence: Any) -> float | None:
+    """One confidence of an answer that has several, by box or by class."""
+    values = list(confidence.values()) if isinstance(confidence, dict) else confidence
+    known = [float(v) for v in values if v is not None] if isinstance(values, list | tuple) else []
+    return float(np.mean(known)) if known else confidence if isinstance(confidence, float) else None
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _shown(value: float | None, percent: bool = True) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{100 * value:.2f}" if percent else f"{value:.2f}"
+
+
+def table(lines: Sequence[Line]) -> str:
+    """The lines as one Markdown table; percentages, but for plain numbers such as a count's error."""
+    rows = [
+        "| task | data | n | metric | score | 95 % interval | floor | ceiling | ECE | unread |",
+        "|---|---|---:|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for line in lines:
+        low, high, score, floor, top = (
+            _shown(value, line.percent) for value in (line.low, line.high, line.score, line.floor, line.ceiling)
+        )
+        between = "-" if math.isnan(line.low) else f"{low} to {high}"
+        rows.append(
+            f"| {line.task} | {line.data} | {line.n} | {line.metric} | {score} | {between} | {floor} | {top} | "
+            f"{_shown(line.ece)} | {line.unread} |"
+        )
+    return "\n".join(rows)
+
+
+_HEAD = ("data", "metric", "n", "score", "95 % interval", "floor", "what the floor is", "ceiling", "ECE", "unread",
+         "paper", "best known", "whose")  # fmt: skip
+
+
+def _compared(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows with the metrics side by side, each with its interval."""
+    columns = list(dict.fromkeys(line.metric for line in lines))
+    rows: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        rows.setdefault(line.data, {})[line.metric] = line
+
+    def cell(line: Line | None) -> str:
+        if line is None:
+            return "-"
+        between = "" if math.isnan(line.low) else f" ({_shown(line.low)} to {_shown(line.high)})"
+        return f"{_shown(line.score)}{between}"
+
+    return ["data", "n", *columns], [
+        [data, f"{next(iter(found.values())).n:,}", *(cell(found.get(column)) for column in columns)]
+        for data, found in rows.items()
+    ]
+
+
+def _full(section: Section) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the section's scores; columns that stay empty are left out. Figures stand by the overall row."""
+    if section.compared:
+        return _compared(section.lines)
+    figures, seen, rows = {figure.metric: figure for figure in section.figures}, set(), []
+    for line in section.lines:
+        figure = figures.get(line.metric) if line.metric not in seen else None
+        seen.add(line.metric)
+        low, high, score, floor, top = (
+            _shown(value, line.percent) for value in (line.low, line.high, line.score, line.floor, line.ceiling)
+        )
+        rows.append([
+            line.data, line.metric, f"{line.n:,}", score, "-" if math.isnan(line.low) else f"{low} to {high}", floor,
+            line.blind or "-", top, _shown(line.ece), str(line.unread or "-"),
+            "-" if figure is None or figure.paper is None else f"{figure.paper:.2f}",
+            "-" if figure is None or figure.best is None else f"{figure.best:.2f}",
+            (figure.source or "-") if figure else "-",
+        ])  # fmt: skip
+    kept = [i for i in range(len(_HEAD)) if any(row[i] != "-" for row in rows)]
+    return [_HEAD[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _groups(part: Part) -> list[tuple[str, int, float, float]]:
+    """Mean score of each group of items, the worst first: name, items, mean, and mean confidence."""
+    groups: dict[str, list[Case]] = {}
+    for case in part.scored.cases:
+        if case.group and math.isfinite(case.score):
+            groups.setdefault(case.group, []).append(case)
+    found = []
+    for name, cases in groups.items():
+        sure = [case.confidence for case in cases if case.confidence is not None]
+        mean = float(np.mean([case.score for case in cases]))
+        found.append((name, len(cases), mean, float(np.mean(sure)) if sure else math.nan))
+    return sorted(found, key=lambda group: (group[2], group[0])) if len(found) > 1 else []
+
+
+def markdown(title: str, words: str, sections: Sequence[Section]) -> str:
+    """The report's tables as Markdown; the page has the charts and pictures as well."""
+    parts = [f"# {title}\n\n{words}\n"]
+    for section in sections:
+        head, rows = _full(section)
+        parts.append(f"## {section.title}\n")
+        if section.note:
+            parts.append(f"{section.note}\n")
+        if section.lines:
+            body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+            parts.append(f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n{body}\n")
+        for part in section.parts:
+            if groups := _groups(part):
+                body = "\n".join(f"| {n} | {c} | {_shown(s)} | {_shown(sure)} |" for n, c, s, sure in groups)
+                parts.append(
+                    f"### {part.data}, by group\n\n| group | n | score | confidence |\n|---|---:|---:|---:|\n{body}\n"
+                )
+    return "\n".join(parts)
+
+
+# ---------------------------------------------------------------- charts
+
+
+_STYLE = """<style>
+.charts{display:flex;flex-wrap:wrap;gap:16px;margin:0 0 18px;align-items:flex-start}
+.chart{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px;
+max-width:100%;overflow-x:auto}
+.chart h3{font-size:14px;margin:0 0 8px;font-weight:600;width:0;min-width:100%}
+.chart table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
+.chart th{color:var(--soft);font-weight:500;text-align:left;border-bottom:1px solid var(--line);padding:3px 9px}
+.chart td{padding:3px 9px;border-bottom:1px solid var(--line);white-space:nowrap}
+.chart td.long{white-space:normal;min-width:16ch;max-width:34ch;color:var(--soft)}
+.chart td.number,.chart th.number{text-align:right}
+.chart td.score{font-weight:650}
+.chart tr.part td{border-top:2px solid var(--line)}
+.chart svg{display:block;font:11px system-ui,sans-serif}
+.chart svg text{fill:var(--ink)}.chart svg .soft{fill:var(--soft)}
+.bar{display:inline-block;height:9px;background:var(--accent);border-radius:2px;vertical-align:middle}
+.chip{display:inline-block;width:12px;height:12px;border-radius:3px;margin:0 5px 0 8px;vertical-align:-1px}
+.remark{color:var(--soft);max-width:90ch;margin:0 0 12px}
+.scroll{max-height:430px;overflow:hidden auto;padding-right:14px}
+</style>"""
+
+
+def _table_html(section: Section) -> str:
+    head, rows = _full(section)
+    numbers = {"n", "score", "floor", "ceiling", "ECE", "unread", "paper", "best known"}
+    long = {"what the floor is", "whose", "data"}
+
+    def cell(tag: str, name: str, text: str) -> str:
+        kinds = [kind for kind, names in (("number", numbers), ("score", {"score"}), ("long", long)) if name in names]
+        style = f' class="{" ".join(kinds)}"' if kinds else ""
+        return f"<{tag}{style}>{html.escape(text)}</{tag}>"
+
+    body, last = "", []
+    for row in rows:
+        style = ' class="part"' if last and row[0] != last[0] else ""
+        shown = ["" if again in {"data", "what the floor is"} and now == before else now
+                 for again, now, before in zip(head, row, last or [""] * len(row), strict=True)]  # fmt: skip
+        last = row
+        body += f"<tr{style}>{''.join(cell('td', name, text) for name, text in zip(head, shown, strict=True))}</tr>"
+    return (
+        f'<div class="chart"><table><tr>{"".join(cell("th", name, name) for name in head)}</tr>{body}</table></div>'
+        if rows
+        else ""
+    )
+
+
+def _groups_html(part: Part) -> str:
+    groups = _groups(part)
+    if not groups:
+        return ""
+    rows = "".join(
+        f'<tr><td>{html.escape(name)}</td><td class="number">{count}</td><td class="number score">{_shown(score)}</td>'
+        f'<td><span class="bar" style="width:{max(1, round(110 * min(score, 1)))}px"></span></td></tr>'
+        for name, count, score, _ in groups
+    )
+    return (
+        f'<div class="chart"><h3>{html.escape(part.data)}: by group, worst first</h3><div class="scroll"><table><tr>'
+        f'<th>group</th><th class="number">n</th><th class="number">score</th><th></th></tr>{rows}</table></div></div>'
+    )
+
+
+def _words(x: float, y: float, text: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}"{more}>{html.escape(text)}</text>'
+
+
+def _block(x: float, y: float, width: float, height: float, fill: str, opacity: float, title: str) -> str:
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="var(--{fill})" '
+        f'fill-opacity="{opacity:.2f}"><title>{html.escape(title)}</title></rect>'
+    )
+
+
+def _svg(width: float, height: float, label: str, drawn: Sequence[str]) -> str:
+    return f'<svg width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
+
+
+def confusion_svg(names: Sequence[str], columns: Sequence[str], counts: NDArray[Any]) -> str:
+    """What was taken for what: a row per true class, shares of the row as shade, right answers on the diagonal."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 34 if len(names) <= 12 else 17
+    left = 12 + max(6.4 * max(len(name) for name in names), 30)
+    top = 10 + 6.4 * max(len(name) for name in columns)
+    drawn = []
+    for column, name in enumerate(columns):
+        x, y = left + side * (column + 0.5) + 4, top - 5
+        drawn.append(_words(0, 0, name, f' class="soft" transform="translate({x:.0f},{y:.0f}) rotate(-90)"'))
+    for row, name in enumerate(names):
+        y = top + side * row
+        drawn.append(_words(left - 6, y + side / 2 + 4, name, ' class="soft" text-anchor="end"'))
+        for column, other in enumerate(columns):
+            share, x = float(shares[row, column]), left + side * column
+            title = f"{name} taken for {other}: {100 * share:.1f} % ({int(counts[row, column]):,})"
+            fill, opacity = "accent" if name == other else "wrong", 0.08 + 0.82 * share if share else 0.04
+            drawn.append(_block(x, y, side - 1, side - 1, fill, opacity, title))
+            if side > 30 and share >= 0.005:
+                drawn.append(_words(x + side / 2, y + side / 2 + 4, f"{100 * share:.0f}", ' text-anchor="middle"'))
+    return _svg(left + side * len(columns) + 8, top + side * len(names) + 8, "confusion matrix", drawn)
+
+
+def reliability_svg(confidence: Sequence[float], right: Sequence[bool], bins: int = 10) -> str:
+    """Accuracy over confidence, a bar per tenth with the gap to the diagonal, and below how many answers each holds."""
+    side, left, top = 220, 40, 10
+    found = metrics.reliability(confidence, right, bins)
+    most, wide = max(count for count, _, _ in found), side / bins
+    drawn = [f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="var(--line)"/>']
+    for tick in (0, 0.5, 1):
+        text = f"{100 * tick:.0f}"
+        drawn.append(_words(left - 6, top + side * (1 - tick) + 4, text, ' class="soft" text-anchor="end"'))
+        drawn.append(_words(left + side * tick, top + side + 50, text, ' class="soft" text-anchor="middle"'))
+    for number, (count, sure, accuracy) in enumerate(found):
+        if not count:
+            continue
+        x, title = left + wide * number + 1, f"{count} answers, {100 * sure:.1f} % sure, {100 * accuracy:.1f} % right"
+        gap = abs(accuracy - sure)
+        for y, height, fill, opacity in (
+            (top + side * (1 - accuracy), side * accuracy, "accent", 0.8),
+            (top + side * (1 - max(accuracy, sure)), side * gap, "wrong", 0.35),
+            (top + side + 6, max(1, 26 * count / most), "soft", 1),
+        ):
+            drawn.append(_block(x, y, wide - 2, height, fill, opacity, title))
+    ends = f'x1="{left}" y1="{top + side}" x2="{left + side}" y2="{top}"'
+    drawn.append(f'<line {ends} stroke="var(--ink)" stroke-dasharray="4 4"/>')
+    return _svg(left + side + 16, top + side + 58, "reliability diagram", drawn)
+
+
+def _charts(section: Section) -> str:
+    note = f'<p class="remark">{html.escape(section.note)}</p>' if section.note else ""
+    charts = _table_html(section)
+    for part in section.parts:
+        charts += _groups_html(part)
+        if part.kind == "mask":
+            charts += _legend(part)
+        if part.scored.confusion is not None and len(part.scored.confusion[0]) <= MOST_CLASSES:
+            names, columns, counts = part.scored.confusion
+            if len(names) > 1 or len(columns) > 1:
+                drawn = confusion_svg(names, columns, counts)
+                words = f"{html.escape(part.data)}: truth (rows), answer (columns), % of the row"
+                charts += f'<div class="chart"><h3>{words}</h3>{drawn}</div>'
+        sure = [(c.confidence, c.right) for c in part.scored.cases if c.confidence is not None and c.right is not None]
+        if sure:
+            ece = metrics.calibration_error([c for c, _ in sure], [r for _, r in sure])
+            drawn = reliability_svg([c for c, _ in sure], [r for _, r in sure])
+            words = (
+                f"{html.escape(part.data)}: right over confidence, %; red: the gap; calibration error {100 * ece:.1f}"
+            )
+            charts += f'<div class="chart"><h3>{words}</h3>{drawn}</div>'
+    return f'{note}<div class="charts">{charts}</div>'
+
+
+# ---------------------------------------------------------------- gallery
+
+
+def page(title: str, words: str, sections: Sequence[Section]) -> str:
+    """The report as one HTML page, in light or dark as the reader prefers."""
+    entries = [entry for section in sections for part in section.parts for entry in _gallery(section.title, part)]
+    charts = {section.title: _charts(section) for section in sections}
+    return html_page(entries, title=title, introduction=words, charts=charts, style=_STYLE)
+
+
+def _ranked(cases: Sequence[Case]) -> list[tuple[str, int]]:
+    """Places of the best, the median and the worst cases; each once."""
+    order = sorted((i for i, c in enumerate(cases) if math.isfinite(c.score)), key=lambda i: -cases[i].score)
+    middle = max(0, len(order) // 2 - 1)
+    chosen: dict[int, str] = {}
+    for name, count in RANKS:
+        places = {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}[name]
+        for place in places:
+            chosen.setdefault(place, name)
+    return [(name, place) for place, name in chosen.items()]
+
+
+def _gallery(task: str, part: Part) -> list[Entry]:
+    entries = []
+    for rank, place in _ranked(part.scored.cases):
+        images = part.pictures(place)
+        if images:
+            entries.append(_entry(task, part, rank, place, images))
+    return entries
+
+
+def _entry(task: str, part: Part, rank: str, place: int, images: list[NDArray[np.uint8]]) -> Entry:
+    case, row = part.scored.cases[place], part.rows[place]
+    answer, truth = said(row), truth_of(row)
+    shown = _whole(images)
+    other: Image.Image | None = None
+    words, right = str(answer if answer is not None else "(could not be read)"), str(truth)
+    if part.kind == "box":
+        box = answered_box(row)
+        shown, other = (_boxed(images[0], [b] if b is not None else [], part.asks[place]) for b in (box, truth))
+        words = "no box" if box is None else ", ".join(f"{v:.0f}" for v in box)
+        right = ", ".join(f"{v:.0f}" for v in truth)
+    elif part.kind == "detection":
+        name = part.asks[place]
+        shown, other = _boxed(images[0], answer or [], name), _boxed(images[0], truth, name)
+        words, right = f"{len(answer or [])} found", f"{len(truth)} there"
+    elif part.kind == "change_mask":
+        label, shape = str(row.get("class", "")), images[-1].shape[:2]
+        found = mask_of(answer, label, Context(), shape) if _packed(answer) else np.zeros(shape, bool)
+        real = mask_of(truth, label, Context(), shape)
+        before = picture(open_scene(images[0]), longest=LONGEST)
+        named = (("after, answer", found), ("after, truth", real))
+        shown = side_by_side([("before", before), *((name, _masked(images[-1], mask)) for name, mask in named)])
+        words, right = (f"{100 * mask.mean():.1f} % changed" for mask in (found, real))
+    elif part.kind == "mask":
+        names = _names(part)
+        shape = images[-1].shape[:2]
+        shown, other = (_coloured(images[-1], value, names, shape, row) for value in (answer, truth))
+        words, right = (_shares(value, names, shape) for value in (answer, truth))
+    elif isinstance(truth, list):
+        several = list(dict.fromkeys(truth))
+        right = "\n".join(several[:3]) + (f"\n(and {len(several) - 3} more)" if len(several) > 3 else "")
+    sure = "" if case.confidence is None else f", {100 * case.confidence:.0f} % sure"
+    return Entry(
+        task, shown, _asked(part, place), words, right, other,
+        score=f"{rank}: {100 * case.score:.0f}{sure}", note=str(row.get("error", ""))[:200],
+    )  # fmt: skip
+
+
+def _names(part: Part) -> list[str]:
+    """The classes of a part's masks, in the order of their colours."""
+    return list(dict.fromkeys(n for row in part.rows if isinstance(truth_of(row), dict) for n in truth_of(row)))
+
+
+def _legend(part: Part) -> str:
+    chips = "".join(
+        f'<span class="chip" style="background:rgb{PALETTE[index % len(PALETTE)]}"></span>{html.escape(name)} '
+        for index, name in enumerate(_names(part))
+        if name != OTHERS
+    )
+    return f'<div class="chart"><h3>{html.escape(part.data)}: colours</h3>{chips}</div>' if chips else ""
+
+
+def _asked(part: Part, place: int) -> str:
+    """The question in short, with the set that it is of."""
+    ask = part.asks[place]
+    if part.kind == "scene" and ask.count(",") > 8:
+        ask = f"one of {ask.count(',') + 1} categories"
+    if not ask:
+        ask = "what changed?" if part.kind == "change_caption" else "describe"
+    return f"{ask[:200]} ({part.data})"
+
+
+def _packed(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _whole(images: list[NDArray[np.uint8]]) -> Image.Image:
+    drawn = [picture(open_scene(image), longest=LONGEST) for image in images]
+    return drawn[0] if len(drawn) == 1 else side_by_side(list(zip(("before", "after"), drawn, strict=True)))
+
+
+def _boxed(image: NDArray[np.uint8], boxes: Sequence[Any], label: str) -> Image.Image:
+    placed = [(Box(*(float(v) for v in box)), label if len(boxes) <= 3 else "", None) for box in boxes]
+    return picture(open_scene(image), boxes=placed, longest=LONGEST)
+
+
+def _masked(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Image.Image:
+    return picture(open_scene(image), mask=mask.astype(np.uint8), colour=CHANGE_COLOUR, longest=LONGEST)
+
+
+def _masks(value: Any, names: list[str], shape: tuple[int, ...]) -> dict[str, NDArray[np.bool_]]:
+    return (
+        {n: mask_of(m, n, Context(), shape) for n, m in value.items() if n in names} if isinstance(value, dict) else {}
+    )
+
+
+def _coloured(image: NDArray[np.uint8], value: Any, names: list[str], shape: tuple[int, ...], row: Row) -> Image.Image:
+    """Each class in its colour over the image."""
+    masks = _masks(value, names, shape)
+    sure = row.get("confidence") if isinstance(row.get("confidence"), dict) else {}
+    pixels = image.astype(np.float32)
+    if masks:
+        merged = merge_masks(masks, sure if value is said(row) else {}, names)
+        for index, name in enumerate(names):
+            if name == OTHERS:
+                continue
+            inside = merged == index
+            pixels[inside] = 0.5 * pixels[inside] + 0.5 * np.array(PALETTE[index % len(PALETTE)], np.float32)
+    return picture(open_scene(pixels.astype(np.uint8)), longest=LONGEST)
+
+
+def _shares(value: Any, names: list[str], shape: tuple[int, ...]) -> str:
+    shares = {name: float(mask.mean()) for name, mask in _masks(value, names, shape).items()}
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share >= 0.005) or "nothing"
