@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,12 @@ def gdal() -> Any:
     import rasterio.warp
 
     return rasterio
+
+
+def gdal_errors() -> tuple[type[Exception], ...]:
+    """What rasterio raises when GDAL or PROJ cannot do what is asked: its own errors, and bare ones of GDAL."""
+    rasterio = gdal()
+    return rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError
 
 
 @dataclass(frozen=True)
@@ -156,13 +163,19 @@ class Grid:
         return [((e * (x - c) - b * (y - f)) / area, (a * (y - f) - d * (x - c)) / area) for x, y in points]
 
     def lonlat(self, points: Sequence[Point]) -> list[Point] | None:
-        """Pixel positions as WGS84 longitude and latitude in degrees; None without a CRS, or outside its domain."""
+        """Pixel positions as WGS84 longitude and latitude in degrees.
+
+        None without a CRS, outside its domain, and for a CRS that is not tied to the earth (local, or of another body).
+        """
         placed = self.to_map(points)
         if placed is None:
             return None
         if not placed:
             return []
-        xs, ys = gdal().warp.transform(self.crs, "EPSG:4326", [x for x, _ in placed], [y for _, y in placed])
+        try:
+            xs, ys = gdal().warp.transform(self.crs, "EPSG:4326", [x for x, _ in placed], [y for _, y in placed])
+        except gdal_errors():
+            return None
         found = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
         return found if all(math.isfinite(x) and math.isfinite(y) for x, y in found) else None
 
@@ -173,13 +186,27 @@ class Grid:
 
     @cached_property
     def bounds_lonlat(self) -> tuple[float, float, float, float] | None:
-        """West, south, east, north of the whole image in WGS84 degrees, from points along its edges."""
-        steps = np.linspace(0.0, 1.0, 9)
-        width, height = self.width, self.height
-        edge = [(float(s) * width, y) for s in steps for y in (0.0, float(height))]
-        edge += [(x, float(s) * height) for s in steps for x in (0.0, float(width))]
-        placed = self.lonlat(edge)
-        return None if placed is None else _bounds(placed)
+        """West, south, east, north of the whole image in WGS84 degrees, from points along its edges.
+
+        West is the larger number where the image crosses the date line, as in GeoJSON (RFC 7946, section 5.2).
+        """
+        corners = [*Box(0, 0, self.width, self.height).corners, (0.0, 0.0)]
+        edge = [
+            (x + share * (next_x - x), y + share * (next_y - y))
+            for (x, y), (next_x, next_y) in pairwise(corners)
+            for share in (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+        ]
+        placed = self.lonlat([*edge, (0.0, 0.0)])
+        if placed is None:
+            return None
+        longitudes, latitudes = np.array(placed).T
+        longitudes = np.unwrap(longitudes, period=360)
+        west, south, east, north = longitudes.min(), latitudes.min(), longitudes.max(), latitudes.max()
+        if abs(longitudes[-1] - longitudes[0]) > 180:  # the edge runs around a pole
+            south, north = (south, 90.0) if north + south > 0 else (-90.0, north)
+        if east - west >= 360:
+            return -180.0, float(south), 180.0, float(north)
+        return _longitude(west), float(south), _longitude(east), float(north)
 
     @cached_property
     def crs_name(self) -> str | None:
@@ -235,7 +262,7 @@ class Grid:
         latitude = (above[:, 1] + below[:, 1]) / 2
         root = 1 - _ECCENTRICITY2 * np.sin(latitude) ** 2
         meridian = _EQUATOR * (1 - _ECCENTRICITY2) / root**1.5
-        parallel = _EQUATOR * np.cos(latitude) / np.sqrt(root)
+        parallel = _EQUATOR * np.cos(latitude).clip(min=0) / np.sqrt(root)  # some grids reach half a pixel past a pole
         area = np.abs(across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]) * meridian * parallel / step**2
         of_rows: NDArray[np.float64] = np.interp(np.arange(self.height) + 0.5, rows, area)
         return of_rows
@@ -328,6 +355,11 @@ def dilate(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
             left -= step
             step *= 2
     return grown
+
+
+def _longitude(degrees: float) -> float:
+    """The same meridian in -180..180."""
+    return float(degrees) if -180 <= degrees <= 180 else float((degrees + 180) % 360 - 180)
 
 
 def _bounds(points: Sequence[Point]) -> tuple[float, float, float, float]:

@@ -26,7 +26,7 @@ from pydantic import GetPydanticSchema
 from pydantic_core import core_schema
 
 from rs_tools.errors import GridMismatch, InvalidInput, NotAllowed, RasterError, TooLarge
-from rs_tools.geometry import Box, Grid, Window, gdal
+from rs_tools.geometry import Box, Grid, Window, gdal, gdal_errors
 
 UNREAD = 255
 """Value of a mask pixel of which nothing is known: no data, or an answer that could not be read."""
@@ -248,7 +248,7 @@ def _located(path: str | os.PathLike[str]) -> tuple[Path, str]:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", said) and not Path(said).exists():
         raise NotAllowed(
             f"{shown} is a URL, and images are only read from files: download it first (rs_tools.fetch) and pass "
-            f"its path."
+            "its path."
         )
     if said.replace("\\", "/").startswith("/vsi"):
         raise NotAllowed(f"{shown} is a virtual file, which is never read: pass the path of a file on disk.")
@@ -284,9 +284,9 @@ def _from_file(path: str | os.PathLike[str], bands: Sequence[int] | None) -> Sce
     name = _shown(real.name)
     with _opened(real, driver) as dataset:
         _check_size(dataset, name, driver)
-        chosen, sentence = _chosen_bands(dataset, bands, name)
-        said = [sentence] if sentence else []
-        grid = _grid(dataset)
+        grid, unplaced = _grid(dataset)
+        chosen, guessed = _chosen_bands(dataset, bands, name)
+        said = tuple(sentence for sentence in (unplaced, guessed) if sentence)
         window = Window(0, 0, grid.width, grid.height)
         palette = _palette(dataset, chosen)
         if driver in _WINDOWED:
@@ -296,11 +296,11 @@ def _from_file(path: str | os.PathLike[str], bands: Sequence[int] | None) -> Sce
             if palette is None and _needs_stretch(dataset, chosen):
                 data, valid = _read(dataset, chosen, window, size)
                 look = Look(limits=_limits(dataset, data, valid))
-            return Scene(name, grid, RasterFile(real, driver, chosen, look), tuple(said))
+            return Scene(name, grid, RasterFile(real, driver, chosen, look), said)
         data, valid = _read(dataset, chosen, window, (grid.width, grid.height))
         limits = _limits(dataset, data, valid) if palette is None and _needs_stretch(dataset, chosen) else None
     rgb = Look(limits, palette).rgb(data)
-    return _turned(real, name, rgb, valid, grid, tuple(said))
+    return _turned(real, name, rgb, valid, grid, said)
 
 
 def _turned(
@@ -341,11 +341,10 @@ def _opened(path: Path, driver: str) -> Iterator[Any]:
         try:
             with rasterio.open(path, driver=driver, sharing=False) as dataset:
                 yield dataset
-        except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
+        except gdal_errors() as error:
             raise RasterError(
                 f"{name} begins like a {driver} file but could not be read; it is damaged, cut short, or of a kind "
-                f"that "
-                "is not supported: copy it again, or convert it to GeoTIFF."
+                "that is not supported: copy it again, or convert it to GeoTIFF."
             ) from error
 
 
@@ -358,7 +357,7 @@ def _check_size(dataset: Any, name: str, driver: str) -> None:
     if driver not in _WINDOWED and width * height > MAX_MEMORY_PIXELS:
         raise TooLarge(
             f"{name} is {width} x {height} pixels, more than {MAX_MEMORY_PIXELS:,}, and a {driver} file can only be "
-            f"read whole: "
+            "read whole: "
             "convert it to a tiled GeoTIFF (gdal_translate -co TILED=YES), or cut out the part of interest (-srcwin)."
         )
     rows, columns = dataset.block_shapes[0]
@@ -382,13 +381,23 @@ def _check_sides(width: int, height: int, name: str) -> None:
         )
 
 
-def _grid(dataset: Any) -> Grid:
-    if dataset.crs is None or not dataset.crs.to_wkt() or dataset.transform.is_degenerate:
-        return Grid(dataset.width, dataset.height)
+def _grid(dataset: Any) -> tuple[Grid, str | None]:
+    """Size and georeference of a dataset, and a sentence where it states one of which nothing can be made.
+
+    GDAL gives the identity as the transform of a file that has none.
+    """
+    bare = Grid(dataset.width, dataset.height)
+    if dataset.crs is None or not dataset.crs.to_wkt():
+        return bare, None
+    if dataset.transform.is_degenerate or dataset.transform.is_identity:
+        return bare, "The raster has a CRS but does not say where in it it lies: only pixel coordinates are given."
     code = dataset.crs.to_epsg()
     crs = f"EPSG:{code}" if code is not None else dataset.crs.to_wkt()
     a, b, c, d, e, f = (float(value) for value in dataset.transform[:6])
-    return Grid(dataset.width, dataset.height, crs, (a, b, c, d, e, f))
+    grid = Grid(dataset.width, dataset.height, crs, (a, b, c, d, e, f))
+    if not grid.scale:
+        return bare, "The raster's CRS does not place it on the earth: only pixel coordinates are given."
+    return grid, None
 
 
 def _chosen_bands(dataset: Any, asked: Sequence[int] | None, name: str) -> tuple[tuple[int, ...], str | None]:
@@ -417,7 +426,7 @@ def _chosen_bands(dataset: Any, asked: Sequence[int] | None, name: str) -> tuple
         return (1, 2, 3), None
     return (1, 2, 3), (
         f"{name} has {count} bands and does not say which are red, green and blue: the first three were taken, in "
-        f"that order. "
+        "that order. "
         "Colours may be wrong; name the bands, or choose them with open_scene(path, bands=(r, g, b))."
     )
 
@@ -521,10 +530,10 @@ def _laid_on(first: Scene, second: Scene) -> Scene:
     assert isinstance(second.source, RasterFile)
     try:
         edges = rasterio.warp.transform_bounds(two.crs, one.crs, *_extent(two), densify_pts=21)
-    except rasterio.errors.RasterioError as error:
+    except gdal_errors() as error:
         raise GridMismatch(
-            f"{second.name} ({two.crs_name}) has no place in the CRS of {first.name} ({one.crs_name}): reproject it "
-            f"first."
+            f"{second.name} ({two.crs_name}) has no place in the CRS of {first.name} ({one.crs_name}): "
+            "reproject it first."
         ) from error
     left, bottom, right, top = edges
     corners = one.from_map([(left, top), (right, top), (right, bottom), (left, bottom)]) or []
@@ -542,7 +551,7 @@ def _laid_on(first: Scene, second: Scene) -> Scene:
     if one.scale and two.scale and not 0.5 <= two.scale / one.scale <= 2:
         said.append(
             f"{first.name} has {one.scale:.3g} m per pixel and {second.name} has {two.scale:.3g}: detail differs, "
-            f"which can look like change."
+            "which can look like change."
         )
     return Scene(second.name, one, replace(second.source, onto=one), tuple(said))
 

@@ -50,7 +50,8 @@ class ImageInfo(BaseModel):
         default=None, description="Coordinate reference system of the raster; null when it has none"
     )
     bounds_lonlat: tuple[float, float, float, float] | None = Field(
-        default=None, description="West, south, east, north in WGS84 degrees; null without a CRS"
+        default=None,
+        description="West, south, east, north in WGS84 degrees (west > east across the date line); null without a CRS",
     )
 
     @classmethod

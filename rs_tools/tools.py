@@ -455,7 +455,7 @@ def _region(box: Sequence[float], scene: Scene) -> Box:
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise InvalidInput(
             f"The box {left:g}, {top:g}, {right:g}, {bottom:g} does not lie inside the image of {width} x {height} "
-            f"pixels: "
+            "pixels: "
             "pass left < right and top < bottom in pixels from the top-left corner."
         )
     return Box(left, top, right, bottom)
@@ -605,7 +605,7 @@ class _Asking:
 def _no_valid_pixel(scene: Scene) -> RasterError:
     return RasterError(
         f"{readable(scene.name, 120)} holds no valid pixel (all no-data, transparent or NaN): check its no-data "
-        f"value, or pass another image."
+        "value, or pass another image."
     )
 
 

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from rs_tools.testing import ScriptedModel
-from training import evaluate
+from training import evaluate, exams, protocols, report
 from training.datasets.ucmerced import OBJECTS
-from training.evaluate import DEFAULT, EXAMS, Line, Predictions
+from training.evaluate import Predictions
+from training.exams import DEFAULT, EXAMS
+from training.protocols import BENCHMARKS, Line
 from vlm import text_box, text_mask
 from vlm.prompts import Answer, Query, Task
 
@@ -111,8 +113,8 @@ def oracle(root: Path, names: Sequence[str] = DEFAULT) -> Scripted:
         knowledge[(task, *(image.tobytes() for image in images), text)] = answer
 
     for name in names:
-        for item in evaluate.items_of(name, root, "test"):
-            images = [evaluate.picture(image) for image in item.record.images]
+        for item in exams.items_of(name, root, "test"):
+            images = [exams.picture(image) for image in item.record.images]
             if name == "scenes":
                 learn(Task.CLASSIFY, images, item.ask, item.truth)
             elif name == "captions":
@@ -228,7 +230,7 @@ def test_a_truncated_airplane_is_a_dont_care(data: Path, tmp_path: Path) -> None
         return text_box.encode(tuple(np.array(box) / SIDE * 100) for box in found)
 
     folder = data / "airbus_aircraft/images"
-    images = [evaluate.picture(folder / f"{number}.png").tobytes() for number in range(4)]
+    images = [exams.picture(folder / f"{number}.png").tobytes() for number in range(4)]
     only = tmp_path / "data"
     only.mkdir()
     (only / "airbus_aircraft").symlink_to(data / "airbus_aircraft")
@@ -277,7 +279,7 @@ def test_a_killed_run_continues_and_asks_nothing_twice(data: Path, tmp_path: Pat
     full.queries.clear()
     told: list[str] = []
     lines = evaluate.evaluate(full, data, names=names, out=tmp_path, batch=2, tell=told.append)
-    total = sum(len(evaluate.items_of(name, data, "test")) for name in names)
+    total = sum(len(exams.items_of(name, data, "test")) for name in names)
     assert len(full.queries) == total - 6
     assert told[-1].endswith("about 0:00:00 left")
     assert f"{total - 6}/{total - 6} in all" in told[-1]
@@ -329,11 +331,11 @@ def test_a_second_scoring_needs_no_model(data: Path, tmp_path: Path, capsys: pyt
 
 
 def test_a_limit_draws_the_same_items_every_time(data: Path) -> None:
-    everything = [item.id for item in evaluate.items_of("questions", data, "test")]
-    some = [item.id for item in evaluate.items_of("questions", data, "test", 5)]
+    everything = [item.id for item in exams.items_of("questions", data, "test")]
+    some = [item.id for item in exams.items_of("questions", data, "test", 5)]
     assert len(some) == 5
     assert set(some) < set(everything)
-    assert some == [item.id for item in evaluate.items_of("questions", data, "test", 5)]
+    assert some == [item.id for item in exams.items_of("questions", data, "test", 5)]
     assert len(set(everything)) == len(everything)
 
 
@@ -341,45 +343,257 @@ def test_a_mask_survives_the_trip_through_a_json_line() -> None:
     rng = np.random.default_rng(0)
     for shape in ((1, 1), (7, 13), (96, 33)):
         mask = rng.random(shape) < 0.5
-        assert (evaluate.unpack(json.loads(json.dumps(evaluate.pack(mask)))) == mask).all()
+        assert (protocols.unpack(json.loads(json.dumps(protocols.pack(mask)))) == mask).all()
 
 
 def test_the_surer_mask_wins_and_then_the_smaller_one() -> None:
     road, water = np.array([[True, True, False, False]]), np.array([[True, True, True, False]])
     masks, names = {"road": road, "water": water}, ["road", "water"]
-    assert evaluate.merge_masks(masks, {"road": 0.2, "water": 0.9}, names).tolist() == [[1, 1, 1, -1]]
-    assert evaluate.merge_masks(masks, {"road": 0.9, "water": 0.2}, names).tolist() == [[0, 0, 1, -1]]
-    assert evaluate.merge_masks(masks, {"road": None, "water": None}, names).tolist() == [[0, 0, 1, -1]]
+    assert protocols.merge_masks(masks, {"road": 0.2, "water": 0.9}, names).tolist() == [[1, 1, 1, -1]]
+    assert protocols.merge_masks(masks, {"road": 0.9, "water": 0.2}, names).tolist() == [[0, 0, 1, -1]]
+    assert protocols.merge_masks(masks, {"road": None, "water": None}, names).tolist() == [[0, 0, 1, -1]]
 
 
 def test_a_chart_tells_where_a_view_of_it_was_taken() -> None:
-    image = evaluate.chart(1500, 700, date=1)
-    assert evaluate.whereabouts(image[300:400, 1200:1450]) == (1200, 300, 250, 100, 1)
-    assert evaluate.whereabouts(image[::2, ::2]) is None
+    image = exams.chart(1500, 700, date=1)
+    assert exams.whereabouts(image[300:400, 1200:1450]) == (1200, 300, 250, 100, 1)
+    assert exams.whereabouts(image[::2, ::2]) is None
     with pytest.raises(ValueError, match="too large to be charted"):
-        evaluate.chart(2048, 10)
+        exams.chart(2048, 10)
 
 
 def test_a_coarser_grid_lowers_the_ceiling_and_tiles_raise_it() -> None:
     rng = np.random.default_rng(0)
     image = np.zeros((240, 240, 3), np.uint8)
     mask = np.kron(rng.integers(0, 2, (40, 40), dtype=np.uint8), np.ones((6, 6), np.uint8))
-    record = evaluate.Record("roads_cil", (image,), mask=mask, mask_classes=("others", "road"))
+    record = exams.Record("roads_cil", (image,), mask=mask, mask_classes=("others", "road"))
     exam = EXAMS["masks"]
     items = list(exam.items([record]))
-    coarse, fine, tiled = (evaluate.ceilings(exam, items, *how)[0].score for how in ((10, 400), (20, 400), (20, 120)))
+    coarse, fine, tiled = (exams.ceilings(exam, items, *how)[0].score for how in ((10, 400), (20, 400), (20, 120)))
     assert coarse < fine < tiled
-    assert evaluate.ceilings(exam, items, 40, 400)[0].score == 1
+    assert exams.ceilings(exam, items, 40, 400)[0].score == 1
 
 
 def test_real_sets_give_an_exam_of_every_kind(shared: Path) -> None:
     root = shared / "data"
-    counts = {name: len(evaluate.items_of(name, root, "val")) for name in EXAMS}
+    counts = {name: len(exams.items_of(name, root, "val")) for name in EXAMS}
     assert all(counts.values()), counts
-    items = evaluate.items_of("grounding", root, "test")
+    items = exams.items_of("grounding", root, "test")
     assert len(items) > 200
-    best = {line.metric: line.score for line in evaluate.ceilings(EXAMS["grounding"], items[:40], 12, 384)}
+    best = {line.metric: line.score for line in exams.ceilings(EXAMS["grounding"], items[:40], 12, 384)}
     assert best["acc@0.5"] > 0.9
-    questions = evaluate.items_of("questions", root, "test")
+    questions = exams.items_of("questions", root, "test")
     said = [item.truth for item in questions if item.kind == "presence"]
     assert said.count("yes") == said.count("no") > 100
+
+
+# ---------------------------------------------------------------- each step of a change
+
+
+def test_each_way_of_using_the_steps_is_scored_on_the_same_pairs(data: Path, tmp_path: Path) -> None:
+    """Words and difference know; the direct mask is blind in one of two changed pairs."""
+    items = exams.items_of("change_steps", data, "test")
+    images = {exams.picture(item.record.images[0]).tobytes(): item for item in items}
+    changed = [item for item in items if exams.changed_in(item.record).any()]
+
+    def say(query: Query) -> str:
+        key = np.asarray(query.images[0]).tobytes()
+        first = key in images
+        item = images[key] if first else next(
+            i for i in items if exams.picture(i.record.images[1]).tobytes() == key
+        )  # fmt: skip
+        truth = exams.changed_in(item.record)[:: SIDE // GRID, :: SIDE // GRID]
+        if query.task is Task.DESCRIBE_CHANGE:
+            return item.record.change_captions[0]
+        if query.task is Task.SEGMENT:
+            return text_mask.encode(truth & (not first), query.text)
+        return text_mask.encode(truth & (item is not changed[0]), query.text)
+
+    lines = by_metric(evaluate.evaluate(Scripted(say), data, names=["change_steps"], out=tmp_path))
+    f1 = {name: lines["change_steps", f"airbus_change: airplane, {name}", "F1"].score for name in exams.VARIANTS}
+    assert f1["all steps"] == f1["difference"] == f1["class after"] == f1["direct change or difference"] == 1
+    assert 0 < f1["direct change"] == f1["direct change and difference"] == f1["direct change if the words agree"] < 1
+    assert f1["class before"] == 0 < f1["words (all or nothing)"] < 0.5
+    gain = lines["change_steps", "airbus_change: airplane, all steps", "F1 gain over direct"]
+    assert gain.score == pytest.approx(1 - f1["direct change"])
+    assert 0 <= gain.low <= gain.score <= gain.high
+    gates = {
+        name: lines["change_steps", f"airbus_change: airplane, {name}", "gate accuracy"].score
+        for name in ("all steps", "direct change", "words (all or nothing)")
+    }
+    assert gates == {"all steps": 1, "direct change": 0.75, "words (all or nothing)": 1}
+    assert len({line.n for line in lines.values()}) == 1
+
+
+def test_words_that_say_nothing_changed_empty_the_mask_that_needs_them() -> None:
+    direct, difference = np.array([[True, True, False]]), np.array([[False, True, True]])
+    masks = {"direct change": protocols.pack(direct), "difference": protocols.pack(difference)}
+
+    def sums(words: bool | None) -> list[int]:
+        reply = {"answer": masks, "words": words}
+        names = [name for name in exams.VARIANTS if "words" in name or " or " in name or " and " in name]
+        return [int(exams._variant(name, reply, direct.shape).sum()) for name in names]
+
+    # All or nothing, direct if the words agree, direct and difference, direct or difference.
+    assert sums(True) == [3, 2, 1, 3]
+    assert sums(False) == sums(None) == [0, 0, 1, 3]
+
+
+def test_only_an_interval_without_zero_decides_between_steps_and_direct() -> None:
+    def told(low: float, high: float) -> str:
+        line = Line("change_steps", "a: b, all steps", 9, "F1 gain over direct", (low + high) / 2, low, high)
+        return exams.steps_or_direct([line])
+
+    assert "a: b: the steps are better (+2.0 points" in told(0.01, 0.03)
+    assert "direct is better" in told(-0.03, -0.01)
+    assert "undecided" in told(-0.01, 0.02)
+    assert exams.steps_or_direct([]) == ""
+
+
+# ---------------------------------------------------------------- public benchmarks
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two items of several public sets, in their layouts."""
+    root, rng = tmp_path_factory.mktemp("public"), np.random.default_rng(1)
+
+    def noise(path: Path, side: int) -> None:
+        save(path, rng.integers(0, 255, (side, side, 3), dtype=np.uint8))
+
+    levir, images = root / "levir_mci", []
+    for number in range(2):
+        name, label = f"test_{number:06d}.png", np.zeros((256, 256, 3), np.uint8)
+        if number:
+            label[64:128, 64:192], label[192:, :64] = 255, 128
+        for part in "AB":
+            noise(levir / "images/test" / part / name, 256)
+        save(levir / "images/test/label" / name, label)
+        words = ["a house is built .", "one house appears ."] if number else ["there is no difference ."] * 2
+        sentences = [{"raw": text, "tokens": text.split()[:-1]} for text in words]
+        images.append({"filename": name, "split": "test", "changeflag": number, "sentences": sentences})
+    (levir / "LevirCCcaptions.json").write_text(json.dumps({"images": images}))
+
+    whu = root / "whu_cd"
+    for number in range(2):
+        label = np.zeros((256, 256), np.uint8)
+        label[64:128, 64:192] = 255 * number
+        for part in "AB":
+            noise(whu / part / f"{number}.png", 256)
+        save(whu / "label" / f"{number}.png", label)
+    (whu / "list").mkdir()
+    (whu / "list/test.txt").write_text("0.png\n1.png\n")
+
+    dior = root / "dior_rsvg"
+    (dior / "Annotations").mkdir(parents=True)
+    noise(dior / "JPEGImages/00001.jpg", 800)
+    objects = "".join(
+        f"<object><name>ship</name><bndbox><xmin>{x}</xmin><ymin>80</ymin><xmax>{x + 160}</xmax><ymax>240</ymax>"
+        f"</bndbox><description>ship number {x}</description></object>"
+        for x in (80, 400)
+    )
+    size = "<size><width>800</width><height>800</height><depth>3</depth></size>"
+    xml = f"<annotation><filename>00001.jpg</filename>{size}{objects}</annotation>"
+    (dior / "Annotations/00001.xml").write_text(xml)
+    (dior / "test.txt").write_text("0\n1\n")
+
+    rsvqa = root / "rsvqa_lr"
+    noise(rsvqa / "Images_LR/0.tif", 256)
+    asked = ["Is there a road?", "Are there more roads than buildings?"]
+    lists = {
+        "images": [{"id": 0, "active": True, "questions_ids": [0, 1]}],
+        "questions": [
+            {"id": i, "active": True, "type": kind, "question": asked[i], "answers_ids": [i]}
+            for i, kind in enumerate(("presence", "comp"))
+        ],
+        "answers": [{"id": i, "active": True, "answer": answer} for i, answer in enumerate(("yes", "no"))],
+    }
+    for name, rows in lists.items():
+        (rsvqa / f"LR_split_test_{name}.json").write_text(json.dumps({name: rows}))
+
+    udd = root / "udd5/UDD/UDD5/val"
+    noise(udd / "src/0.JPG", 240)
+    save(udd / "gt/0.png", np.kron(rng.integers(0, 5, (GRID, GRID), dtype=np.uint8), np.ones((20, 20), np.uint8)))
+    return root
+
+
+def knowing(root: Path, name: str) -> Scripted:
+    """Answers a benchmark's questions from its annotations."""
+    bench = BENCHMARKS[name]
+    items = list(evaluate._bench_items(bench, evaluate.records_of(bench, root)))
+
+    def mask(item: exams.Item, label: str) -> np.ndarray:
+        record = item.record
+        if record.change_mask is not None:
+            return exams.changed_in(record, label)
+        return exams.index_image(record.mask) == record.mask_classes.index(label)
+
+    def say(query: Query) -> str:
+        places = [i for i in items if any(same(query.images[0], image) for image in i.record.images)]
+        item = next((i for i in places if i.ask == query.text), places[0])
+        if query.task is Task.GROUND:
+            return text_box.encode([tuple(np.array(item.truth[0]) / 8)])
+        if query.task in (Task.SEGMENT, Task.SEGMENT_CHANGE):
+            cells = protocols.cells(mask(item, query.text), GRID if name == "udd5" else 8)
+            if query.task is Task.SEGMENT and item.record.change_mask is not None:
+                cells &= same(query.images[0], item.record.images[-1])
+            return text_mask.encode(cells, query.text)
+        if query.task is Task.DESCRIBE_CHANGE:
+            changed = exams.changed_in(item.record).any()
+            return (*item.record.change_captions, "it changed." if changed else "no change has occurred.")[0]
+        return item.truth
+
+    def same(one: Any, two: Any) -> bool:
+        return np.array_equal(np.asarray(one), exams.picture(two))
+
+    model = Scripted(say, name="knowing")
+    model.mask_grid = GRID if name == "udd5" else 8
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("levir-mci-captions", "gate accuracy"),
+        ("levir-mci-masks", "mIoU"),
+        ("whu-cd", "F1"),
+        ("whu-cd-changed", "IoU"),
+        ("dior-rsvg", "acc@0.7"),
+        ("rsvqa-lr", "macro accuracy"),
+        ("udd5", "mIoU"),
+    ],
+)
+def test_a_benchmark_is_read_asked_kept_and_scored(public: Path, tmp_path: Path, name: str, metric: str) -> None:
+    bench, model = BENCHMARKS[name], knowing(public, name)
+    items, rows, run = evaluate.run_benchmark(model, bench, public, out=tmp_path)
+    context = protocols.Context(tmp_path, run["grid"])
+    scored = protocols.score(bench, rows, None, context)
+    found = {line.metric: line.score for line in reversed(scored.lines)}
+    assert found[metric] == pytest.approx(1), scored.lines
+    assert len(items) == len(rows) == len(scored.cases)
+    # The set's own folder will do as well; nothing is asked twice; the file alone gives the same scores.
+    model.queries.clear()
+    again = evaluate.run_benchmark(model, bench, public / bench.converter, out=tmp_path)
+    assert again[1] == rows
+    assert model.queries == []
+    kept = evaluate.read_rows(tmp_path / "predictions.jsonl", name)
+    assert evaluate.table(protocols.score(bench, kept, None, context).lines) == evaluate.table(scored.lines)
+    with pytest.raises(ValueError, match="choose another --out"):
+        evaluate.run_benchmark(model, bench, public, out=tmp_path, wording=1)
+
+
+def test_a_benchmark_without_its_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        evaluate.run_benchmark(blind(), BENCHMARKS["dior-rsvg"], tmp_path, out=tmp_path / "out")
+
+
+def test_the_report_of_a_default_run_has_a_part_for_every_exam(data: Path, tmp_path: Path) -> None:
+    names = [*DEFAULT, "change_steps"]
+    lines = evaluate.evaluate(blind(), data, names=names, out=tmp_path)
+    predictions = Predictions.read(tmp_path / "predictions.jsonl")
+    sections = [evaluate.section_of(predictions, name, lines, data) for name in names]
+    page = report.page("Evaluation", "", sections)
+    assert [section.title for section in sections] == [name.replace("_", " ") for name in names]
+    assert all(f"<h2>{section.title}" in page for section in sections)
+    assert page.count("<article") > 50
+    assert report.markdown("Evaluation", "", sections).count("\n## ") == len(names)

@@ -91,6 +91,40 @@ def test_pixels_go_to_the_map_and_come_back() -> None:
     assert np.allclose(grid.from_map(grid.to_map(points) or []), points)
 
 
+@pytest.mark.parametrize(
+    ("crs", "transform", "bounds"),
+    [
+        ("EPSG:32631", (10, 0, 500_000, 0, -10, 5_400_000), (3.0, 48.7440, 3.0136, 48.7530)),
+        ("EPSG:4326", (0.1, 0, 178, 0, -0.1, 10), (178, 0, -172, 10)),
+        ("EPSG:4326", (3.6, 0, -180, 0, -1.8, 90), (-180, -90, 180, 90)),
+        ("EPSG:4326", (3.6, 0, 0, 0, -1.8, 90), (-180, -90, 180, 90)),
+        ("EPSG:32701", (100, 0, 177_500, 0, -100, 8_000_000), (179.95, -18.156, -179.95, -18.06)),
+        ("EPSG:3031", (1000, 0, -50_000, 0, -1000, 50_000), (-180, -90, 180, -89.35)),
+        ("EPSG:3413", (1000, 0, -50_000, 0, -1000, 50_000), (-180, 89.34, 180, 90)),
+    ],
+)
+def test_the_bounds_hold_the_image_across_the_date_line_and_around_a_pole(
+    crs: str, transform: tuple[float, ...], bounds: tuple[float, ...]
+) -> None:
+    found = Grid(100, 100, crs, transform).bounds_lonlat
+    assert found == pytest.approx(bounds, abs=0.02)
+
+
+def test_a_crs_that_is_not_tied_to_the_earth_gives_no_longitude() -> None:
+    local = Grid(100, 100, 'LOCAL_CS["survey",UNIT["metre",1]]', (1, 0, 0, 0, -1, 0))
+    assert local.lonlat([(1, 1)]) is None
+    assert local.scale is None
+    moon = Grid(100, 100, "IAU_2015:30110", (100, 0, 0, 0, -100, 0))
+    assert moon.lonlat([(1, 1)]) is None
+    assert moon.scale == 100
+
+
+def test_no_area_is_negative_even_past_a_pole() -> None:
+    areas = Grid(10, 10, "EPSG:4326", (1, 0, 0, 0, -1, 92)).row_areas
+    assert areas is not None
+    assert (areas >= 0).all()
+
+
 def test_lonlat_is_longitude_first() -> None:
     grid = Grid(10, 10, "EPSG:32631", (10, 0, 500_000, 0, -10, 5_400_000))
     [(longitude, latitude)] = grid.lonlat([(0, 0)]) or []

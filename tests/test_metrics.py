@@ -140,6 +140,54 @@ def test_cider_gives_no_gain_for_saying_it_twice() -> None:
     assert twice < once
 
 
+def meteor(said: str, *truths: str) -> float:
+    return metrics.meteor_of(metrics.meteor_counts([said], [list(truths)]))
+
+
+def test_meteor_by_hand() -> None:
+    # Four words matched in two runs; precision 1, recall 4/5.
+    mean = 1 * 0.8 / (0.85 * 1 + 0.15 * 0.8)
+    assert meteor("a b c d", "a b x c d") == pytest.approx(mean * (1 - 0.6 * (2 / 4) ** 0.2))
+    assert meteor("x y", "a b") == meteor("", "a b") == 0
+
+
+def test_meteor_leans_to_recall() -> None:
+    assert meteor("a b c", "a b c d e") < meteor("a b c d e", "a b c")
+
+
+def test_meteor_counts_the_fewest_runs_of_the_most_matches() -> None:
+    # Word by word from the left, "the" would go to the first "the" and make four runs of it.
+    [[matched, chunks, length, wanted]] = metrics.meteor_counts(["the cat the dog"], [["the dog the cat"]])
+    assert (matched, chunks, length, wanted) == (4, 2, 4, 4)
+    # Leaving out the first "a" joins the rest.
+    assert metrics.meteor_counts(["a b a c"], [["a c"]])[0].tolist() == [2, 1, 4, 2]
+    assert metrics.meteor_counts(["a a a"], [["a"]])[0].tolist() == [1, 1, 3, 1]
+
+
+def test_meteor_takes_the_best_reference() -> None:
+    assert meteor("a b c", "x y z", "a b c", "a") == 1
+    assert metrics.meteor_counts(["a b c"], [["x", "a b c d"]])[0, 3] == 4
+
+
+def test_meteor_of_a_corpus_is_of_the_sums() -> None:
+    counts = metrics.meteor_counts(["a b c", "d e f"], [["a b c"], ["x y z"]])
+    assert metrics.meteor_of(counts[:1]) == 1
+    half = metrics.meteor_of(counts)
+    assert half == pytest.approx(0.5 * (1 - 0.6 * (1 / 3) ** 0.2))
+    # A whole corpus of perfect answers is below 1: every sentence is one more run of words.
+    assert metrics.meteor_of(np.vstack([counts[:1]] * 9)) == pytest.approx(1 - 0.6 * (1 / 3) ** 0.2)
+
+
+@given(st.text("abc ", max_size=14), st.text("abc ", min_size=1, max_size=14).filter(str.strip))
+def test_meteor_matches_all_that_can_be_matched(said: str, truth: str) -> None:
+    [[matched, chunks, length, wanted]] = metrics.meteor_counts([said], [[truth]])
+    shared = sum(min(said.split().count(word), truth.split().count(word)) for word in set(said.split()))
+    assert matched == shared
+    assert (length, wanted) == (len(said.split()), len(truth.split()))
+    assert min(matched, 1) <= chunks <= matched
+    assert 0 <= metrics.meteor_of(np.array([[matched, chunks, length, wanted]])) <= 1
+
+
 def test_a_single_string_of_references_is_refused() -> None:
     with pytest.raises(ValueError, match="list of sentences"):
         metrics.cider(["a"], ["a"])
@@ -237,6 +285,28 @@ def test_equal_scores_cannot_be_ordered_to_advantage() -> None:
     assert one == other == pytest.approx(0.5)
 
 
+def test_cumulative_iou_weighs_area_and_mean_iou_weighs_objects() -> None:
+    said, truths = [[0, 0, 10, 10], [50, 50, 51, 51]], [[0, 0, 10, 10], [60, 60, 61, 61]]
+    overlap = metrics.paired_overlap(said, truths)
+    assert overlap.tolist() == [[100, 100], [0, 2]]
+    assert metrics.cumulative_iou(overlap) == pytest.approx(100 / 102)
+    assert np.mean(overlap[:, 0] / overlap[:, 1]) == 0.5
+    assert np.diagonal(metrics.box_iou(said, truths)).tolist() == (overlap[:, 0] / overlap[:, 1]).tolist()
+    with pytest.raises(ValueError, match="2 boxes for 1 truths"):
+        metrics.paired_overlap(said, truths[:1])
+
+
+def test_the_mean_over_classes_leaves_out_a_class_with_nothing_to_find() -> None:
+    assert metrics.mean_average_precision([1.0, 0.0, math.nan]) == 0.5
+    assert math.isnan(metrics.mean_average_precision([math.nan]))
+
+
+def test_counts_too_high_and_too_low_do_not_cancel() -> None:
+    assert metrics.count_error([12, 8], [10, 10]).mean() == 2
+    with pytest.raises(ValueError, match="2 counts for 1 truths"):
+        metrics.count_error([1, 2], [1])
+
+
 # ---------------------------------------------------------------- masks and change
 
 
@@ -290,7 +360,24 @@ def test_f1_and_iou_say_the_same_thing_twice() -> None:
     assert metrics.precision_recall_f1(0, 0, 0) == (0, 0, 0)
 
 
+@given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 500), st.integers(1, 5000))
+def test_prevalence_follows_from_precision_recall_and_accuracy(right: int, wrong: int, missed: int, quiet: int) -> None:
+    found = metrics.change_scores(right, wrong, missed, quiet)
+    share = metrics.implied_prevalence(found.precision, found.recall, found.accuracy)
+    assert share == pytest.approx((right + missed) / (right + wrong + missed + quiet))
+
+
 # ---------------------------------------------------------------- how sure
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
+def test_the_gaps_of_the_reliability_diagram_are_the_calibration_error(answers: list[tuple[float, bool]]) -> None:
+    sure, right = [c for c, _ in answers], [r for _, r in answers]
+    bins = metrics.reliability(sure, right)
+    assert len(bins) == 15
+    assert sum(count for count, _, _ in bins) == len(answers)
+    gaps = sum(count * abs(confidence - accuracy) for count, confidence, accuracy in bins if count)
+    assert gaps / len(answers) == pytest.approx(metrics.calibration_error(sure, right))
 
 
 def test_calibration_error_is_the_gap_between_sure_and_right() -> None:

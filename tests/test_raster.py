@@ -527,6 +527,29 @@ def test_a_large_difference_in_resolution_is_said(tmp_path: Path) -> None:
     assert "detail differs" in open_pair(before, after)[1].warnings[-1]
 
 
+@pytest.mark.parametrize(
+    ("crs", "pixel"), [('LOCAL_CS["survey",UNIT["metre",1]]', 10.0), ("EPSG:4978", 10.0), ("EPSG:3857", 1e8)]
+)
+def test_a_crs_that_does_not_place_the_raster_on_the_earth_is_left_out_and_this_is_said(
+    tmp_path: Path, crs: str, pixel: float
+) -> None:
+    scene = open_scene(write_tif(tmp_path / "a.tif", noise(3, 20, 30), crs=crs, pixel=pixel))
+    assert not scene.grid.placed
+    assert "does not place it on the earth" in scene.warnings[0]
+
+
+def test_a_crs_without_a_transform_places_nothing(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with gdal().open(
+            tmp_path / "a.tif", "w", driver="GTiff", width=30, height=20, count=3, dtype="uint8", crs=UTM31
+        ) as file:
+            file.write(noise(3, 20, 30))
+    scene = open_scene(tmp_path / "a.tif")
+    assert not scene.grid.placed
+    assert "does not say where" in scene.warnings[0]
+
+
 def test_real_dates_whose_grids_differ_are_laid_over_each_other(shared: Path) -> None:
     folder = shared / "data" / "geotiff"
     first, second = open_pair(folder / "naip_nd_2010_4band.tif", folder / "naip_nd_2018_4band.tif")

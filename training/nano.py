@@ -38,8 +38,19 @@ VISION = {
 
 
 def tower() -> SiglipVisionModel:
-    """A fresh vision tower."""
-    return SiglipVisionModel._from_config(SiglipVisionConfig(**VISION), attn_implementation="sdpa")
+    """A fresh vision tower; its position embedding starts loud enough to be heard beside the patches."""
+    model = SiglipVisionModel._from_config(SiglipVisionConfig(**VISION), attn_implementation="sdpa")
+    model.embeddings.position_embedding.weight.data.copy_(positions(VISION["hidden_size"]))
+    return model
+
+
+def positions(width: int, loudness: float = 1.5) -> torch.Tensor:
+    """Sines and cosines of row and column at many wavelengths: (patches, width)."""
+    waves = torch.exp(torch.linspace(0, -np.log(50), width // 4)) * np.pi / 2
+    place = torch.arange(GRID)[:, None] * waves
+    one = torch.cat([place.sin(), place.cos()], -1)
+    rows, columns = one.repeat_interleave(GRID, 0), one.repeat(GRID, 1)
+    return loudness * torch.cat([rows, columns], -1)
 
 
 # Words with their space, numbers of up to three digits with the comma that follows, box brackets, line ends.

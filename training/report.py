@@ -309,6 +309,23 @@ def reliability_svg(confidence: Sequence[float], right: Sequence[bool], bins: in
     return _svg(left + side + 16, top + side + 58, "reliability diagram", drawn)
 
 
+def _examples(part: Part) -> str:
+    """The answers of the gallery in words, where there are no pictures of the items."""
+    ranked = _ranked(part.scored.cases)
+    if not ranked or part.pictures(ranked[0][1]) or part.kind in ("change_mask", "mask"):
+        return ""
+    rows = ""
+    for rank, place in ranked:
+        row, truth = part.rows[place], truth_of(part.rows[place])
+        right = truth[0] if isinstance(truth, list) and truth and isinstance(truth[0], str) else truth
+        if part.kind == "box":
+            right = ", ".join(f"{float(value):.0f}" for value in truth)
+        words = (rank, part.asks[place], said(row), right, _shown(part.scored.cases[place].score))
+        rows += f"<tr>{''.join(f'<td class=long>{html.escape(str(word)[:160])}</td>' for word in words)}</tr>"
+    head = "".join(f"<th>{name}</th>" for name in ("", "question", "answer", "truth", "score"))
+    return f'<div class="chart"><h3>{html.escape(part.data)}: examples</h3><table><tr>{head}</tr>{rows}</table></div>'
+
+
 def _charts(section: Section) -> str:
     note = f'<p class="remark">{html.escape(section.note)}</p>' if section.note else ""
     charts = _table_html(section)
@@ -316,6 +333,7 @@ def _charts(section: Section) -> str:
         charts += _groups_html(part)
         if part.kind == "mask":
             charts += _legend(part)
+        charts += _examples(part)
         if part.scored.confusion is not None and len(part.scored.confusion[0]) <= MOST_CLASSES:
             names, columns, counts = part.scored.confusion
             if len(names) > 1 or len(columns) > 1:

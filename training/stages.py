@@ -50,9 +50,9 @@ TASK_WEIGHTS = {
     Task.CLASSIFY: 1.0,
     Task.CAPTION: 0.7,
     Task.QUESTION: 0.7,
-    Task.GROUND: 1.6,
+    Task.GROUND: 2.0,
     Task.DESCRIBE_REGION: 0.5,
-    Task.SEGMENT: 1.6,
+    Task.SEGMENT: 2.0,
     Task.DESCRIBE_CHANGE: 1.0,
     Task.SEGMENT_CHANGE: 1.4,
 }

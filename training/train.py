@@ -171,12 +171,34 @@ class TextModel(nn.Module):
     def __init__(self, model: RSUniVLMForConditionalGeneration, heads: warmup.VisionHeads | None, dense: float) -> None:
         super().__init__()
         self.model, self.heads, self.dense = model, heads, dense
-        self.features: torch.Tensor | None = None
+        self.seen: dict[str, torch.Tensor] = {}
         if heads is not None:
-            model.vision_tower.encoder.register_forward_hook(self._keep)
+            side = model.config.layout.patches
+            self.place = nn.Linear(model.config.text_config.hidden_size, 2 * side)
+            model.vision_tower.encoder.register_forward_hook(self._keep_features)
+            model.projector.register_forward_hook(self._keep_projected)
 
-    def _keep(self, _module: nn.Module, _args: Any, output: Any) -> None:
-        self.features = output.last_hidden_state
+    def _keep_features(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        self.seen["features"] = output.last_hidden_state
+
+    def _keep_projected(self, _module: nn.Module, _args: Any, output: torch.Tensor) -> None:
+        self.seen["projected"] = output
+
+    def placing(self) -> torch.Tensor:
+        """How badly row and column of a patch can be read, linearly, off what the decoder is given of it.
+
+        A tower that starts from nothing learns what a patch is and forgets where it lies; without this the decoder can
+        name things and never say where they are.
+        """
+        projected = self.seen["projected"]
+        side = self.place.out_features // 2
+        logits = self.place(nn.functional.layer_norm(projected.float(), projected.shape[-1:]))
+        index = torch.arange(side * side, device=projected.device).expand(len(projected), -1)
+        rows, columns = logits.split(side, -1)
+        entropy = nn.functional.cross_entropy
+        return entropy(rows.flatten(0, 1), (index // side).flatten()) + entropy(
+            columns.flatten(0, 1), (index % side).flatten()
+        )
 
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Losses: one share per task, and the heads'."""
@@ -185,9 +207,9 @@ class TextModel(nn.Module):
         each = self.model(**text).token_losses * weight
         losses = {name.value: each[task == number].sum() for name, number in TASK_NUMBERS.items()}
         if self.heads is not None:
-            assert self.features is not None
             dense = batch["dense"]
-            watched = self.heads(self.features, dense["starts"], dense["counts"], dense["target"])
+            losses["place"] = 0.2 * self.placing()
+            watched = self.heads(self.seen["features"], dense["starts"], dense["counts"], dense["target"])
             losses["dense"] = self.dense * torch.stack(list(watched.values())).sum()
         return losses
 
@@ -252,8 +274,9 @@ def train(
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(any(pattern.match(name) for pattern in patterns))
     moving = [p for p in module.parameters() if p.requires_grad]
-    decayed = [p for p in moving if p.ndim > 1]
-    plain = [p for p in moving if p.ndim <= 1]
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    decayed = [p for name, p in named if p.ndim > 1 and "embed" not in name]
+    plain = [p for name, p in named if p.ndim <= 1 or "embed" in name]
     groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98))
     average = Average(module, 0.998)
