@@ -442,7 +442,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__.partition("\n")[0])
     parser.add_argument("--images", nargs="+", type=Path, default=[], help="one image, or two of the same place")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for what is written")
-    parser.add_argument("--seed", type=int, default=0, help="of the synthetic scene and pair")
+    parser.add_argument("--seed", type=int, default=1, help="of the synthetic scene and pair")
     parser.add_argument("--model", default=None, help="embedded (the default), published, a folder, or a hub id")
     parser.add_argument("--object", default="building", help="what to look for in --images")
     parser.add_argument("--class-name", default="vegetation", help="what to segment in --images")
