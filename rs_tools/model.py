@@ -64,7 +64,7 @@ def load_model(
             except (OSError, ValueError) as error:
                 why = str(error).partition("\n")[0]
                 raise InvalidInput(
-                    f"The model '{chosen}' cannot be loaded ({why}): name embedded, published, a folder with a "
-                    "checkpoint or a hub id."
+                    f"The model '{chosen}' cannot be loaded ({why}): name embedded, a folder with a checkpoint, "
+                    "published or a hub id; these two are downloaded at the first use, which needs the network."
                 ) from error
         return _loaded[key]
