@@ -18,7 +18,7 @@ from rs_tools.testing import ScriptedModel
 from vlm import text_mask
 from vlm.prompts import Answer, Query, Task
 
-SECRET = "the weights are in /root/secret"
+SECRET = "the weights are in /srv/secret"
 
 
 class Scripted(ScriptedModel):
