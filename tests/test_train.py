@@ -49,7 +49,7 @@ def test_stage_two_moves_the_experts_and_nothing_else(run: Path) -> None:
 
 def test_a_run_that_was_cut_short_continues_to_the_same_weights(tmp_path: Path) -> None:
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    main(["--stage", "warmup", "--out", str(whole), *SMALL])
+    main(["--stage", "warmup", "--out", str(whole), *SMALL, "--keep", "0.5"])
     from training import train
 
     class Killed(Exception):
@@ -64,9 +64,9 @@ def test_a_run_that_was_cut_short_continues_to_the_same_weights(tmp_path: Path) 
         patch.setattr(train, "SAVE_EVERY", 0.0)
         patch.setattr(train, "save_atomically", save_and_die)
         with pytest.raises(Killed):
-            main(["--stage", "warmup", "--out", str(halves), *SMALL])
+            main(["--stage", "warmup", "--out", str(halves), *SMALL, "--keep", "0.5"])
     assert train.save_atomically is keep
-    main(["--stage", "warmup", "--out", str(halves), *SMALL])
+    main(["--stage", "warmup", "--out", str(halves), *SMALL, "--keep", "0.5"])
     one, two = (torch.load(folder / "warmup.pt", weights_only=True)["module"] for folder in (whole, halves))
     assert all(torch.equal(one[name], two[name]) for name in one)
 

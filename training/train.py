@@ -1,7 +1,8 @@
 """Every stage of training: `python -m training.train --stage warmup|1|2 --data ../shared/data --out runs/nano`.
 
 A run is a pure function of its seed and step: batch number i is always the same batch, so a killed run continues where
-its last checkpoint stands (`--resume` is the default). Checkpoints are written atomically.
+its last checkpoint in --out stands, to the same weights; unless --minutes is given: then the clock shapes the schedule.
+Checkpoints are written atomically.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class WarmupBatches(Dataset[dict[str, Any]]):
         for k in range(self.stage.batch):
             record, rng = self.mixture.draw(index * self.stage.batch + k)
             records.append(augment(record, rng, self.size, Augmentation()))
-        return warmup.collate(records, self.vocabulary, self.size, self.patch)
+        return warmup.collate(records, self.vocabulary, self.size, self.patch) | {"number": index}
 
 
 class Warmup(nn.Module):
@@ -106,7 +107,9 @@ class Warmup(nn.Module):
             losses: dict[str, torch.Tensor] = self.heads(features, batch["starts"], batch["counts"], batch["target"])
             return losses
         records = len(batch["counts"])
-        kept = torch.rand(records, patches, device=embedded.device).argsort(1)[:, : round(self.keep * patches)]
+        chance = torch.Generator().manual_seed(batch["number"])  # of the batch, so that a continued run hides the same
+        kept = torch.rand(records, patches, generator=chance).argsort(1)[:, : round(self.keep * patches)]
+        kept = kept.to(embedded.device)
         seen = torch.zeros(records, patches, dtype=torch.bool, device=embedded.device).scatter_(1, kept, True)
         rows = kept.repeat_interleave(batch["counts"], 0)[..., None].expand(-1, -1, width)
         encoded = self.tower.encoder(inputs_embeds=embedded.gather(1, rows)).last_hidden_state
