@@ -286,10 +286,10 @@ def _figure(image: Image.Image, caption: str, alt: str) -> str:
     image.convert("RGB").save(buffer, "JPEG", quality=86, subsampling=0, optimize=True)
     source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     words = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return (
-        f'<figure><img loading="lazy" width="{image.width}" height="{image.height}" '
-        f'src="{source}" alt="{html.escape(alt[:200])}">{words}</figure>'
-    )
+    share = round(100 * image.width / image.height)  # pictures side by side get the same height
+    size = f'width="{image.width}" height="{image.height}"'
+    picture = f'<img loading="lazy" {size} src="{source}" alt="{html.escape(alt[:200])}">'
+    return f'<figure style="flex-grow:{share}">{picture}{words}</figure>'
 
 
 _STYLE = """
