@@ -137,6 +137,7 @@ class Desk:
         """The result of `job`, passing its progress on; ToolError with its id if patience ends first."""
         loop = asyncio.get_running_loop()
         over = asyncio.Event()
+        underway: list[Future[None]] = []
 
         def wake(_: object) -> None:
             with suppress(RuntimeError):  # the loop has closed: nobody waits any more
@@ -145,7 +146,7 @@ class Desk:
         def tell(done: int, total: int, message: str) -> None:
             report = context.report_progress(done, total or None, message)
             try:
-                asyncio.run_coroutine_threadsafe(report, loop)
+                underway.append(asyncio.run_coroutine_threadsafe(report, loop))
             except RuntimeError:  # the loop has closed: nobody listens any more
                 report.close()
 
@@ -161,6 +162,8 @@ class Desk:
             ) from None
         finally:
             job.listener = None
+        if waiting := [asyncio.wrap_future(one) for one in underway if not one.done()]:
+            await asyncio.wait(waiting, timeout=2)  # progress should not come after the answer
         if job.result.cancelled():
             raise ToolError(f"{job.tool} was stopped before it began: call it again if it is still wanted.")
         try:

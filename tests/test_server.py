@@ -199,7 +199,7 @@ async def test_every_tool_answers_through_every_door_and_text_and_structure_say_
 
         said = {"image": "large.png", "class_name": "water"}
         assert not (await client.call_tool("segment_class", said, progress_callback=hear)).is_error
-        for _ in range(50):  # over HTTP the last of them may come after the answer
+        for _ in range(500):  # over HTTP the last of them may come after the answer
             if told and told[-1][0] == told[-1][1]:
                 break
             await asyncio.sleep(0.02)
