@@ -16,7 +16,7 @@ from vocabularies import merging_tokenizer
 
 from vlm import checkpoints, generation, text_box, text_mask
 from vlm.generation import RSUniVLM, end_tokens, write
-from vlm.grammar import ChoiceGrammar, Guide, Vocabulary
+from vlm.grammar import BoxGrammar, ChoiceGrammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Answer, Granularity, Query, Task, TooLong, list_categories
@@ -268,3 +268,46 @@ def test_a_question_that_is_too_long_is_refused_with_the_remedy() -> None:
 def test_a_batch_size_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="max_batch"):
         RSUniVLM(network().model, network().processor, max_batch=0)
+
+
+def test_a_mask_is_written_from_where_its_cells_stand_as_in_training() -> None:
+    words = merging_tokenizer(grid=GRID)
+    torch.manual_seed(0)
+    model = RSUniVLMForConditionalGeneration(tiny_config(words, cells_at=700))
+    stir(model)
+    processor = RSUniVLMProcessor.of(model.config, words)
+    asked = [queries()[2], queries()[3], replace(queries()[0], wording=2)]
+    guides = [
+        Guide(grammar, Vocabulary.of(words, end_tokens(network().model), len(words)))
+        for grammar in (MaskGrammar(["building"], GRID, GRID), BoxGrammar(2), MaskGrammar(["water"], GRID, GRID))
+    ]
+    model.generation_config.eos_token_id = end_tokens(network().model)[0]
+    written = write(model, dict(processor(asked)), [400] * 3, guides, processor.pieces)
+    for query, row, guide in zip(asked, written, guides, strict=True):
+        prompt = processor([query])
+        ids = torch.cat([prompt["input_ids"][0], torch.tensor(row.tokens, dtype=torch.long)])[None]
+        length = prompt["input_ids"].shape[1]
+        positions = processor.positions(length, row.tokens, int(query.expert))
+        if query.expert == Granularity.PIXEL:
+            assert positions[length - 1] == 700
+            assert positions[-1] == 700 + GRID * GRID
+        with torch.no_grad():
+            logits = model(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                position_ids=torch.tensor([positions]),
+                pixel_values=prompt["pixel_values"],
+                granularity=prompt["granularity"],
+            ).logits[0, length - 1 :]
+        state = guide.start
+        for token, log, scores in zip(row.tokens, row.logs, logits, strict=False):
+            allowed = torch.from_numpy(guide.allowed(state))
+            chances = scores[allowed].log_softmax(0)
+            assert chances[(allowed == token).nonzero()[0]].item() == pytest.approx(log, abs=1e-3)
+            state = guide.advance(state, token)
+
+
+def test_transformers_own_generate_says_that_it_cannot_place_cells() -> None:
+    model, processor = tiny_network(cells_at=700)
+    with pytest.raises(ValueError, match=r"vlm\.generation"):
+        model.generate(**processor(queries()[:1]))

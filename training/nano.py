@@ -12,17 +12,19 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisionModel
 
 from training import warmup
+from training.learners import TextModel, Warmup
 from training.samples import Asking, Augmentation, Record, ask, augment
 from training.stages import Stage
-from training.train import Mixture, TextBatches, TextModel, Warmup, WarmupBatches, is_first, train, wait_for_all
+from training.train import Mixture, TextBatches, WarmupBatches, is_first, train, wait_for_all
 from vlm import checkpoints
 from vlm.model import RSUniVLMConfig, RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
-from vlm.prompts import chat_prompt
+from vlm.prompts import PLACEHOLDER, chat_prompt
 
 SIZE = 192  # pixels, square
 PATCH = 16
 GRID = SIZE // PATCH  # mask cells a side: one per patch
+CELLS_AT = 1024  # rotary position of a mask's first cell, beyond any question
 TILE = 256  # native pixels of a large raster that one query sees
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
 
@@ -99,6 +101,37 @@ def tokenizer(texts: Iterable[str], run_labels: Iterable[str], vocabulary: int =
     )
 
 
+def gaze(model: RSUniVLMForConditionalGeneration, words: PreTrainedTokenizerFast, loudness: float = 3.0) -> None:
+    """Start two heads of three layers off looking where a mask is being written: at its cell and those to the right.
+
+    A bias on queries and keys makes a rotary head look at one distance, and `cells_at` keeps a cell equally far from
+    the patch that shows it: of one image, or of the second of a pair. Everything stays free to move.
+    """
+    pieces = words(chat_prompt("", 2).split(PLACEHOLDER), add_special_tokens=False)["input_ids"]
+    first = len(pieces[0])
+    second = first + GRID * GRID + len(pieces[1])
+    spots = (((first, 0), (first, 1)), ((second, 0), (first, 2)), ((second, 1), (first, 4)))
+    text = model.config.text_config
+    width = text.hidden_size // text.num_attention_heads
+    waves = model.language_model.rotary_emb.inv_freq[: width * 3 // 16]
+    shared = text.num_attention_heads // text.num_key_value_heads
+    for layer, heads in zip(model.language_model.layers, spots, strict=False):
+        attention = layer.self_attn
+        keys = slice(0, len(waves))
+        with torch.no_grad():
+            attention.k_proj.weight[:width] *= 0.1
+            attention.k_proj.bias[:width] = 0
+            attention.k_proj.bias[keys] = loudness
+            for head, (image, right) in enumerate(heads[:shared]):
+                turn = (CELLS_AT - image - right) * waves
+                start = head * width
+                attention.q_proj.weight[start : start + width] *= 0.1
+                attention.q_proj.bias[start : start + width] = 0
+                attention.q_proj.bias[start : start + len(waves)] = loudness * turn.cos()
+                half = start + width // 2
+                attention.q_proj.bias[half : half + len(waves)] = -loudness * turn.sin()
+
+
 def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
     """The dense model of stage 1, untrained."""
     text = {
@@ -124,9 +157,12 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
         merge="flat",
         mask_grid=GRID,
         tile_pixels=TILE,
+        cells_at=CELLS_AT,
         tie_word_embeddings=True,
     )
-    return RSUniVLMForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+    model = RSUniVLMForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+    gaze(model, words)
+    return model
 
 
 def texts(records: Sequence[Record], count: int, seed: int) -> Iterator[str]:
@@ -178,7 +214,7 @@ def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.N
         model, processor = checkpoints.load(start, dtype=torch.float32)
     if stage.experts > 1 and model.config.num_experts == 1:
         model = checkpoints.widen(model)
-    module = TextModel(model, heads if stage.dense else None, stage.dense)
+    module = TextModel(model, processor, heads if stage.dense else None, stage.dense)
     batches = TextBatches(mixture, stage, processor, vocabulary, SIZE, PATCH, GRID, given.steps)
     average = train(module, batches, stage, out, **options)
     if not is_first():

@@ -2,7 +2,7 @@
 
 The image rows are most of a sequence, and the tower most of the work; with k questions packed behind one image both
 are paid once instead of k times. The attention mask lets a turn see the image and itself only, and its positions
-continue from the image's end, so that every turn is computed exactly as if it were alone.
+are those it would have alone, so that every turn is computed exactly as if it were alone.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
             ids += question + answer
             row_labels += [IGNORED] * len(question) + answer
             row_turns += [number] * (len(question) + len(answer))
-            row_positions += range(start, start + len(question) + len(answer))
+            row_positions += processor.positions(start + len(question), answer, int(sample.query.expert))[start:]
             tasks += [TASK_NUMBERS[sample.task]] * len(answer)
             weights += [len(answer) ** -0.5] * len(answer)
         rows.append(ids)

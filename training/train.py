@@ -29,10 +29,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from training import pictures, warmup
 from training.datasets import read_all
-from training.packing import TASK_NUMBERS, pack
+from training.packing import pack
 from training.samples import Asking, Augmentation, Record, Sample, ask, augment
 from training.stages import STAGES, Stage
-from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 
 SAVE_EVERY = 600.0
@@ -87,36 +86,6 @@ class WarmupBatches(Dataset[dict[str, Any]]):
         return warmup.collate(records, self.vocabulary, self.size, self.patch) | {"number": index}
 
 
-class Warmup(nn.Module):
-    """Tower and throw-away heads.
-
-    keep: the share of patches that the tower sees while it learns; what it does not see it is not asked about. Half
-    the patches are half the cost, and a good regulariser (https://arxiv.org/abs/2212.00794).
-    """
-
-    def __init__(self, tower: nn.Module, heads: warmup.VisionHeads, keep: float = 1.0) -> None:
-        super().__init__()
-        self.tower, self.heads, self.keep = tower, heads, keep
-
-    def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Losses by name."""
-        embedded = self.tower.embeddings(batch["pixel_values"])
-        images, patches, width = embedded.shape
-        if self.keep >= 1:
-            features = self.tower.encoder(inputs_embeds=embedded).last_hidden_state
-            losses: dict[str, torch.Tensor] = self.heads(features, batch["starts"], batch["counts"], batch["target"])
-            return losses
-        records = len(batch["counts"])
-        chance = torch.Generator().manual_seed(batch["number"])  # of the batch, so that a continued run hides the same
-        kept = torch.rand(records, patches, generator=chance).argsort(1)[:, : round(self.keep * patches)]
-        kept = kept.to(embedded.device)
-        seen = torch.zeros(records, patches, dtype=torch.bool, device=embedded.device).scatter_(1, kept, True)
-        rows = kept.repeat_interleave(batch["counts"], 0)[..., None].expand(-1, -1, width)
-        encoded = self.tower.encoder(inputs_embeds=embedded.gather(1, rows)).last_hidden_state
-        features = encoded.new_zeros(images, patches, width).scatter_(1, rows, encoded)
-        return self.heads(features, batch["starts"], batch["counts"], warmup.only_seen(batch["target"], seen), seen)
-
-
 class TextBatches(Dataset[dict[str, Any]]):
     """Batch number i of a text stage: all single images or all pairs, so that little is padding."""
 
@@ -166,55 +135,6 @@ class TextBatches(Dataset[dict[str, Any]]):
             chances = chances * [sample.query.expert == first.query.expert for sample in samples]
         count = min(self.stage.turns, int((chances > 0).sum()))
         return [samples[i] for i in rng.choice(len(samples), count, replace=False, p=chances / chances.sum())]
-
-
-class TextModel(nn.Module):
-    """The model with its training loss; the warm-up's heads go on watching the tower when `dense` is not zero."""
-
-    def __init__(self, model: RSUniVLMForConditionalGeneration, heads: warmup.VisionHeads | None, dense: float) -> None:
-        super().__init__()
-        self.model, self.heads, self.dense = model, heads, dense
-        self.seen: dict[str, torch.Tensor] = {}
-        if heads is not None:
-            side = model.config.layout.patches
-            self.place = nn.Linear(model.config.text_config.hidden_size, 2 * side)
-            model.vision_tower.encoder.register_forward_hook(self._keep_features)
-            model.projector.register_forward_hook(self._keep_projected)
-
-    def _keep_features(self, _module: nn.Module, _args: Any, output: Any) -> None:
-        self.seen["features"] = output.last_hidden_state
-
-    def _keep_projected(self, _module: nn.Module, _args: Any, output: torch.Tensor) -> None:
-        self.seen["projected"] = output
-
-    def placing(self) -> torch.Tensor:
-        """How badly row and column of a patch can be read, linearly, off what the decoder is given of it.
-
-        A tower that starts from nothing learns what a patch is and forgets where it lies; without this the decoder can
-        name things and never say where they are.
-        """
-        projected = self.seen["projected"]
-        side = self.place.out_features // 2
-        logits = self.place(nn.functional.layer_norm(projected.float(), projected.shape[-1:]))
-        index = torch.arange(side * side, device=projected.device).expand(len(projected), -1)
-        rows, columns = logits.split(side, -1)
-        entropy = nn.functional.cross_entropy
-        return entropy(rows.flatten(0, 1), (index // side).flatten()) + entropy(
-            columns.flatten(0, 1), (index % side).flatten()
-        )
-
-    def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Losses: one share per task, and the heads'."""
-        text = dict(batch["text"])
-        task, weight = text.pop("task"), text.pop("weight")
-        each = self.model(**text).token_losses * weight
-        losses = {name.value: each[task == number].sum() for name, number in TASK_NUMBERS.items()}
-        if self.heads is not None:
-            dense = batch["dense"]
-            losses["place"] = 0.2 * self.placing()
-            watched = self.heads(self.seen["features"], dense["starts"], dense["counts"], dense["target"])
-            losses["dense"] = self.dense * torch.stack(list(watched.values())).sum()
-        return losses
 
 
 class Average:

@@ -18,7 +18,8 @@ from vlm import checkpoints
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor
-from vlm.prompts import Answer, Query, Task, TooLong
+from vlm.prompts import Answer, Granularity, Query, Task, TooLong
+from vlm.text_mask import Pen
 
 EMBEDDED = Path(__file__).parent / "nano"
 LARGE = 1_000_000_000  # bytes of weights from which bfloat16 is the default
@@ -49,7 +50,10 @@ class Written:
 
 @dataclass
 class _Row:
-    """One answer in the making: `number` is its row in the first batch, `limit` its most tokens."""
+    """One answer in the making: `number` is its row in the first batch, `limit` its most tokens.
+
+    position: rotary position of the last token, kept only for networks with `cells_at`; pen: counts its cells.
+    """
 
     number: int
     limit: int
@@ -58,6 +62,8 @@ class _Row:
     tokens: list[int] = field(default_factory=list)
     logs: list[float] = field(default_factory=list)
     finished: bool = False
+    position: int = 0
+    pen: Pen | None = None
 
     def take(self, token: int, log: float, ends: frozenset[int]) -> bool:
         """Append a token; returns whether the answer goes on."""
@@ -78,10 +84,12 @@ def write(
     batch: dict[str, Tensor],
     limits: Sequence[int],
     guides: Sequence[Guide[Any] | None] | None = None,
+    pieces: Sequence[str] = (),
 ) -> list[Written]:
     """Greedy decoding of a left-padded batch of the processor, on the model's device.
 
-    limits: most tokens of each row. guides: the grammar of each row, None for free text.
+    limits: most tokens of each row. guides: the grammar of each row, None for free text. pieces: the processor's, for
+    a network with `cells_at`.
     Free rows follow the model's generation settings exactly as transformers' `generate` would from embeddings: the
     repetition penalty weighs every id already written in the answer, and ends at any of the end tokens. Rows with a
     guide know no penalty, for it would wreck text that repeats itself by nature, such as runs of a mask. A row that
@@ -93,17 +101,22 @@ def write(
     inputs = {name: tensor.to(device) for name, tensor in batch.items()}
     granularity = inputs.pop("granularity")
     mask = inputs.pop("attention_mask")
-    padded = not bool(mask.all())
+    placed = bool(model.config.cells_at)
+    masked = placed or not bool(mask.all())
     if min(limits) < 1:
         raise TooLong("the question leaves no room for an answer: shorten the text or use fewer images")
     rows = [
         _Row(number, limit, guide, None if guide is None else guide.start)
         for number, (limit, guide) in enumerate(zip(limits, guides or [None] * len(limits), strict=True))
     ]
+    if placed:
+        last = inputs["position_ids"][:, -1].tolist()
+        for line, kind, position in zip(rows, granularity.tolist(), last, strict=True):
+            line.position, line.pen = position, Pen(position) if kind == Granularity.PIXEL else None
     done: dict[int, Written] = {}
     output = model(
         **inputs,
-        attention_mask=mask if padded else None,
+        attention_mask=mask if masked else None,
         granularity=granularity,
         use_cache=True,
         logits_to_keep=1,
@@ -131,9 +144,13 @@ def write(
         if penalty != 1.0:
             seen.scatter_(1, latest, True)
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        if placed:
+            for line, token in zip(rows, tokens, strict=True):
+                line.position = line.position + 1 if line.pen is None else line.pen.write(pieces[token])
         output = model(
             input_ids=latest,
-            attention_mask=mask if padded else None,
+            attention_mask=mask if masked else None,
+            position_ids=torch.tensor([[row.position] for row in rows], device=device) if placed else None,
             granularity=granularity,
             past_key_values=cache,
             use_cache=True,
@@ -287,6 +304,7 @@ class RSUniVLM:
                     batch,
                     [min(limits[place], left) for place, left in zip(places, room, strict=True)],
                     [guides[place] for place in places],
+                    self.processor.pieces if self.processor.cells_at else (),
                 )
                 for place, row in zip(places, written, strict=True):
                     answers[place] = self._answer(row, guides[place])

@@ -140,6 +140,9 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     projector: "linear" or "mlpNx_gelu" (N linear layers with exact GELU between).
     vision_layers: how many layers of the tower are kept and feed the projector; None keeps all.
     max_rows: the longest input, merged image rows included; None is the decoder's max_position_embeddings.
+    cells_at: 0 numbers the positions of a text one by one, as the published network does. Any other number is the
+        rotary position from which a mask is written: a token stands at `cells_at` + the cells written so far, so that
+        a cell is always equally far from the image row that shows it, whatever the question and the runs before it.
     """
 
     model_type = "rsunivlm"
@@ -157,6 +160,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     projector: str = "mlp2x_gelu"
     vision_layers: int | None = None
     max_rows: int | None = None
+    cells_at: int = 0
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -283,9 +287,11 @@ class RSUniVLMOutput(CausalLMOutputWithPast):  # type: ignore[misc]
     logits: (batch, kept positions, vocabulary); None when labels were given, as then only labelled rows are projected.
     loss: mean over all labelled tokens of the batch.
     token_losses: (labelled tokens,) each one's loss, in reading order, for losses that weigh tasks.
+    token_logits: (labelled tokens, vocabulary), what those losses came from.
     """
 
     token_losses: Tensor | None = None
+    token_logits: Tensor | None = None
 
 
 class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -458,11 +464,10 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             return RSUniVLMOutput(logits=self.lm_head(hidden[:, wanted]), **kept)
         targets = labels[:, 1:]
         labelled = targets != IGNORED
-        losses = functional.cross_entropy(
-            self.lm_head(hidden[:, :-1][labelled]).float(), targets[labelled], reduction="none"
-        )
+        logits = self.lm_head(hidden[:, :-1][labelled]).float()
+        losses = functional.cross_entropy(logits, targets[labelled], reduction="none")
         divisor = labelled.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-        return RSUniVLMOutput(loss=losses.sum() / divisor, token_losses=losses, **kept)
+        return RSUniVLMOutput(loss=losses.sum() / divisor, token_losses=losses, token_logits=logits, **kept)
 
     @torch.no_grad()
     def generate(
@@ -478,8 +483,11 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
 
         Images are encoded once and generation starts from embeddings, so that a repetition penalty sees only the
         tokens generated so far, as in the reference. The penalty is applied by a processor of our own: the one that
-        transformers builds would skip as many generated tokens as the prompt has padding.
+        transformers builds would skip as many generated tokens as the prompt has padding. ValueError for a network that
+        places the cells of a mask (`cells_at`): only `vlm.generation` follows where they stand.
         """
+        if self.config.cells_at:
+            raise ValueError("this network places the cells of its masks: ask it with vlm.generation.RSUniVLM")
         ids = inputs if input_ids is None else input_ids
         if ids is not None:
             kwargs["inputs_embeds"] = self.embed(ids, pixel_values, image_sizes)

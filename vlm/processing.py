@@ -15,7 +15,8 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from vlm.model import IGNORED, RSUniVLMConfig, TileLayout
-from vlm.prompts import PLACEHOLDER, Query, TooLong, chat_prompt, granularity_of
+from vlm.prompts import PLACEHOLDER, Granularity, Query, TooLong, chat_prompt, granularity_of
+from vlm.text_mask import Pen
 
 END_OF_ANSWER = "<|im_end|>"
 PAD_COLOUR = (127, 127, 127)
@@ -67,7 +68,8 @@ def to_pixel_values(tiles: Sequence[Image.Image]) -> Tensor:
 class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
     """Turns queries into a batch for `model(**batch)` and `model.generate(**batch)`.
 
-    side, patches, aspect, merge, grid_pinpoints: see `TileLayout`. image_token_id, max_rows: see `RSUniVLMConfig`.
+    side, patches, aspect, merge, grid_pinpoints: see `TileLayout`. image_token_id, max_rows, cells_at: see
+    `RSUniVLMConfig`.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
         grid_pinpoints: list[list[int]] | None = None,
         image_token_id: int = -200,
         max_rows: int = 32768,
+        cells_at: int = 0,
     ) -> None:
         super().__init__(tokenizer)
         self.side = side
@@ -89,6 +92,8 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
         self.grid_pinpoints = grid_pinpoints
         self.image_token_id = image_token_id
         self.max_rows = max_rows
+        self.cells_at = cells_at
+        self._pieces: list[str] = []
         self.layout  # noqa: B018  raises on a layout that is not supported
 
     @classmethod
@@ -104,6 +109,7 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
             grid_pinpoints=[list(pinpoint) for pinpoint in layout.pinpoints] or None,
             image_token_id=config.image_token_id,
             max_rows=int(config.max_rows or 0),
+            cells_at=config.cells_at,
         )
 
     @property
@@ -112,13 +118,30 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
         pinpoints = tuple((int(width), int(height)) for width, height in self.grid_pinpoints or ())
         return TileLayout(self.side, self.patches, self.aspect, self.merge, pinpoints)
 
+    @property
+    def pieces(self) -> list[str]:
+        """What each token of the vocabulary writes, in the spelling of a byte-level vocabulary."""
+        if not self._pieces:
+            tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+            self._pieces = [token or "" for token in tokens]
+        return self._pieces
+
+    def positions(self, prompt: int, answer: Sequence[int], granularity: int) -> list[int]:
+        """Rotary positions of a prompt of so many rows and the tokens of its answer, by the rule of `cells_at`."""
+        if not self.cells_at or granularity != Granularity.PIXEL:
+            return list(range(prompt + len(answer)))
+        pen, pieces = Pen(), self.pieces
+        written = [self.cells_at + pen.write(pieces[token]) for token in answer]
+        return [*range(prompt - 1), self.cells_at, *written]
+
     def __call__(  # type: ignore[override, unused-ignore]
         self,
         queries: Sequence[Query],
         answers: Sequence[str] | None = None,
         padding_side: Literal["left", "right"] = "left",
     ) -> BatchFeature:
-        """A batch of queries: input_ids, attention_mask, granularity, pixel_values, image_sizes, labels (with answers).
+        """A batch of queries: input_ids, attention_mask, granularity, pixel_values, image_sizes, labels (with answers),
+        position_ids (with `cells_at`).
 
         answers: what the network should write; `<|im_end|>` is appended, and only these tokens carry a loss.
         padding_side: left for generation; right is as good for training.
@@ -177,6 +200,10 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
                 ids += next(next_piece)
             rows.append(ids)
         labels = [[IGNORED] * len(ids) for ids in rows]
+        positions = [
+            self.positions(len(ids), answer, int(expert))
+            for ids, answer, expert in zip(rows, answer_tokens or [[]] * len(rows), granularity, strict=True)
+        ]
         for ids, row_labels, answer in zip(rows, labels, answer_tokens, strict=False):
             ids += answer
             row_labels += answer
@@ -199,6 +226,8 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
             "attention_mask": padded([[1] * len(ids) for ids in rows], 0),
             "granularity": torch.tensor([int(expert) for expert in granularity]),
         }
+        if self.cells_at:
+            data["position_ids"] = padded(positions, 0)
         if tiles:
             data["pixel_values"] = to_pixel_values(tiles)
             data["image_sizes"] = torch.tensor(sizes)

@@ -47,6 +47,25 @@ class Parsed:
         return np.equal(self.indices, index)
 
 
+@dataclass
+class Pen:
+    """Counts the cells that a text has written, piece by piece; the digits of a run still open count already."""
+
+    closed: int = 0
+    open: int | None = None
+
+    def write(self, text: str) -> int:
+        """Cells written after one more piece of text."""
+        for char in text:
+            if char == "*":
+                self.open = 0
+            elif self.open is not None and "0" <= char <= "9":
+                self.open = 10 * self.open + int(char)
+            elif self.open is not None:
+                self.closed, self.open = self.closed + self.open, None
+        return self.closed + (self.open or 0)
+
+
 def check_label(label: str) -> str:
     """Return the label if it can be written in a mask, else raise ValueError saying why."""
     if not label or label != label.strip():
