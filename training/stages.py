@@ -39,8 +39,8 @@ SETS = {
     "neon_trees": 0.04,
     "hrsc_sample": 0.02,
     "dubai_seg": 0.12,
-    "roads_cil": 0.06,
-    "airbus_change": 0.07,
+    "roads_cil": 0.08,
+    "airbus_change": 0.09,
     "change_pairs": 0.04,
     "synthetic_scene": 0.20,
     "synthetic_pair": 0.08,
@@ -48,13 +48,13 @@ SETS = {
 
 TASK_WEIGHTS = {
     Task.CLASSIFY: 1.0,
-    Task.CAPTION: 0.7,
+    Task.CAPTION: 0.5,
     Task.QUESTION: 0.7,
-    Task.GROUND: 2.0,
+    Task.GROUND: 2.5,
     Task.DESCRIBE_REGION: 0.5,
-    Task.SEGMENT: 2.0,
-    Task.DESCRIBE_CHANGE: 1.0,
-    Task.SEGMENT_CHANGE: 1.4,
+    Task.SEGMENT: 2.5,
+    Task.DESCRIBE_CHANGE: 0.7,
+    Task.SEGMENT_CHANGE: 2.0,
 }
 
 STAGES = {
