@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from training import nano
-from training.packing import pack
+from training.learners import TextModel
+from training.packing import length, pack, two_lots
 from training.samples import Sample
 from vlm.checkpoints import widen
 from vlm.processing import RSUniVLMProcessor
@@ -35,6 +36,8 @@ def test_packed_turns_lose_exactly_what_they_lose_alone(experts: int) -> None:
     ]
     packed = pack(processor, groups)
     packed.pop("weight")
+    packed.pop("ahead")
+    packed.pop("meant")
     task = packed.pop("task")
     with torch.no_grad():
         together = model(**packed).token_losses
@@ -51,3 +54,62 @@ def test_packed_turns_lose_exactly_what_they_lose_alone(experts: int) -> None:
 def _answer(sample: Sample, tokenizer: object) -> list[int]:
     ids: list[int] = tokenizer(sample.answer + "<|im_end|>")["input_ids"]  # type: ignore[operator]
     return ids
+
+
+def test_sequences_in_two_lots_lose_what_they_lose_together() -> None:
+    torch.manual_seed(0)
+    tokenizer = nano.tokenizer(WORDS * 5, ["water"], 500)
+    model = nano.fresh(tokenizer)
+    processor = RSUniVLMProcessor.of(model.config, tokenizer)
+    module = TextModel(model, processor, None, 0.0).eval()
+    images = np.random.default_rng(0).integers(0, 255, (4, 192, 192, 3), dtype=np.uint8)
+    tasks = (Task.SEGMENT, Task.GROUND, Task.CAPTION, Task.QUESTION)
+    groups = [
+        [Sample(task, (image,), "water", WORDS[k])] for task, image, k in zip(tasks, images, (2, 3, 1, 4), strict=True)
+    ]
+    groups.sort(key=lambda group: -length(processor, group))
+    lengths = [length(processor, group) for group in groups]
+    text = pack(processor, groups)
+    assert (text["input_ids"] != tokenizer.pad_token_id).sum(1).tolist() == lengths
+    lots = two_lots(lengths)
+    assert sum(count for count, _ in lots) == 4
+    assert lots[0][1] == lengths[0]
+    assert lots[1][1] < lengths[0]
+    with torch.no_grad():
+        whole, split = module({"text": text}), module({"text": text, "lots": lots})
+    for name, loss in whole.items():
+        assert torch.allclose(loss, split[name], atol=1e-5), name
+
+
+def test_two_lots_are_cut_where_least_is_padding() -> None:
+    assert two_lots([9, 9, 2, 2]) == [(2, 9), (2, 2)]
+    assert two_lots([5, 5]) == [(1, 5), (1, 5)]
+
+
+def test_a_decoder_in_training_is_told_where_a_box_lies_and_which_cells_come_next() -> None:
+    tokenizer = nano.tokenizer(WORDS * 5, ["water"], 500)
+    processor = RSUniVLMProcessor.of(nano.fresh(tokenizer).config, tokenizer)
+    image = np.zeros((192, 192, 3), np.uint8)
+    boxes, mask = "[0, 0, 25, 50], [50, 50, 100, 100]", "\n".join(["others*12"] * 11 + ["water*3, others*9"])
+    packed = pack(
+        processor,
+        [
+            [Sample(Task.GROUND, (image,), "river", boxes), Sample(Task.DESCRIBE_REGION, (image,), WORDS[3], "river")],
+            [Sample(Task.SEGMENT, (image,), "water", mask, labels=("water",))],
+        ],
+    )
+    task, meant, ahead = packed["task"], packed["meant"].view(-1, nano.GRID, nano.GRID), packed["ahead"]
+    numbers = meant[(task == list(TASKS).index(Task.GROUND)) & (meant.sum((1, 2)) > 0)]
+    assert len(numbers) == 8
+    assert (numbers[:4] > 0).sum((1, 2)).tolist() == [3 * 6] * 4
+    assert (numbers[4:, 6:, 6:] > 0).all()
+    assert torch.allclose(numbers.sum((1, 2)), torch.ones(8))
+    name = meant[task == list(TASKS).index(Task.DESCRIBE_REGION)]
+    assert (name[0] > 0).nonzero()[0].tolist() == [2, 1]
+    assert (name[1:] == 0).all()
+    cells = ahead[task == list(TASKS).index(Task.SEGMENT)]
+    assert cells[0].tolist() == [0.0] * 12
+    assert cells[11].tolist() == [1.0] * 3 + [0.0] * 9
+    assert cells[12, :9].tolist() == [0.0] * 9
+    assert cells[12, 9:].isnan().all()
+    assert ahead[task != list(TASKS).index(Task.SEGMENT)].isnan().all()

@@ -6,42 +6,35 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.models.qwen2.modeling_qwen2 import rotate_half
 
 from training import warmup
-from training.packing import TASK_NUMBERS
+from training.packing import LOOK_AHEAD, TASK_NUMBERS, in_lots
 from vlm.model import IGNORED, RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Task
 
 
 class Warmup(nn.Module):
-    """Tower and throw-away heads.
+    """Tower and throw-away heads. The tower sees the patches that a batch says are `kept`, of each record its own."""
 
-    keep: the share of patches that the tower sees while it learns; what it does not see it is not asked about. Half
-    the patches are half the cost, and a good regulariser (https://arxiv.org/abs/2212.00794).
-    """
-
-    def __init__(self, tower: nn.Module, heads: warmup.VisionHeads, keep: float = 1.0) -> None:
+    def __init__(self, tower: nn.Module, heads: warmup.VisionHeads) -> None:
         super().__init__()
-        self.tower, self.heads, self.keep = tower, heads, keep
+        self.tower, self.heads = tower, heads
 
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Losses by name."""
         embedded = self.tower.embeddings(batch["pixel_values"])
         images, patches, width = embedded.shape
-        if self.keep >= 1:
+        kept = batch.get("kept")
+        if kept is None:
             features = self.tower.encoder(inputs_embeds=embedded).last_hidden_state
             losses: dict[str, torch.Tensor] = self.heads(features, batch["starts"], batch["counts"], batch["target"])
             return losses
-        records = len(batch["counts"])
-        chance = torch.Generator().manual_seed(batch["number"])  # of the batch, so that a continued run hides the same
-        kept = torch.rand(records, patches, generator=chance).argsort(1)[:, : round(self.keep * patches)]
-        kept = kept.to(embedded.device)
-        seen = torch.zeros(records, patches, dtype=torch.bool, device=embedded.device).scatter_(1, kept, True)
         rows = kept.repeat_interleave(batch["counts"], 0)[..., None].expand(-1, -1, width)
         encoded = self.tower.encoder(inputs_embeds=embedded.gather(1, rows)).last_hidden_state
         features = encoded.new_zeros(images, patches, width).scatter_(1, rows, encoded)
-        return self.heads(features, batch["starts"], batch["counts"], warmup.only_seen(batch["target"], seen), seen)
+        return self.heads(features, batch["starts"], batch["counts"], batch["target"], warmup.seen_of(kept, patches))
 
 
 class Percents(nn.Module):
@@ -88,9 +81,15 @@ class TextModel(nn.Module):
         self.model, self.heads, self.dense = model, heads, dense
         self.percents = Percents(processor.tokenizer)
         self.seen: dict[str, torch.Tensor] = {}
+        self.attended: dict[Any, tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]] = {}
+        width = model.config.text_config.hidden_size
+        model.language_model.norm.register_forward_hook(self._keep_hidden)
         if heads is not None:
+            self.ahead = nn.Linear(width, LOOK_AHEAD)
+            for layer in model.language_model.layers[-2:]:
+                layer.self_attn.register_forward_pre_hook(self._keep_attention, with_kwargs=True)
             side = model.config.layout.patches
-            self.place = nn.Linear(model.config.text_config.hidden_size, 2 * side)
+            self.place = nn.Linear(width, 2 * side)
             model.vision_tower.encoder.register_forward_hook(self._keep_features)
             model.projector.register_forward_hook(self._keep_projected)
 
@@ -99,6 +98,42 @@ class TextModel(nn.Module):
 
     def _keep_projected(self, _module: nn.Module, _args: Any, output: torch.Tensor) -> None:
         self.seen["projected"] = output
+
+    def _keep_attention(self, module: Any, _args: Any, known: dict[str, Any]) -> None:
+        self.attended[module] = known["hidden_states"], known["position_embeddings"]
+
+    def looks(self, ids: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:
+        """Where one head of each of the last two layers looks in the image: log shares (tokens, layers, patches).
+
+        ids, labelled: (batch, length); labelled marks the positions that write.
+        """
+        first = int((ids[0] == self.model.config.image_token_id).nonzero()[0])
+        image = slice(first, first + self.model.config.layout.patches**2)
+        row, column = labelled.nonzero(as_tuple=True)
+        found = []
+        for module, (hidden, (cosine, sine)) in self.attended.items():
+            asks = module.q_proj(hidden[row, column])[:, -module.head_dim :]
+            holds = module.k_proj(hidden[:, image])[..., -module.head_dim :]
+            cosine, sine = cosine.expand(len(ids), -1, -1), sine.expand(len(ids), -1, -1)
+            asks = asks * cosine[row, column] + rotate_half(asks) * sine[row, column]
+            holds = holds * cosine[:, image] + rotate_half(holds) * sine[:, image]
+            scores = torch.einsum("td,tpd->tp", asks, holds[row]) * module.scaling
+            found.append(scores.float().log_softmax(-1))
+        return torch.stack(found, 1)
+
+    def _keep_hidden(self, _module: nn.Module, _args: Any, output: torch.Tensor) -> None:
+        self.seen["hidden"] = output
+
+    def looking_ahead(self, hidden: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+        """How badly the coming cells of a mask can be read, linearly, off what the decoder is about to write.
+
+        A run says nothing until its end is seen; asked for each cell, the decoder learns to look along the row.
+        """
+        known = ~cells.isnan()
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            self.ahead(hidden).float(), cells.nan_to_num(), reduction="none"
+        )
+        return warmup.known_mean(loss, known)
 
     def placing(self) -> torch.Tensor:
         """How badly row and column of a patch can be read, linearly, off what the decoder is given of it.
@@ -117,17 +152,32 @@ class TextModel(nn.Module):
         )
 
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Losses: one share per task, and the heads'."""
-        text = dict(batch["text"])
-        task, weight = text.pop("task"), text.pop("weight")
-        output = self.model(**text)
+        """Losses: the mean of each task, and the heads'. `lots` says which sequences are computed together."""
+        text = batch["text"]
+        task, weight, ahead, meant = text["task"], text["weight"], text["ahead"], text["meant"]
+        outputs, seen = [], []
+        for lot in in_lots(text, batch.get("lots")):
+            outputs.append(self.model(**lot))
+            labelled = nn.functional.pad(lot["labels"][:, 1:] != IGNORED, (0, 1))
+            seen.append({**self.seen, "hidden": self.seen["hidden"][labelled]})
+            if self.heads is not None:
+                seen[-1]["looks"] = self.looks(lot["input_ids"], labelled)
+        self.seen = {name: torch.cat([one[name] for one in seen]) for name in seen[0]}
+        token_losses = torch.cat([output.token_losses for output in outputs])
+        token_logits = torch.cat([output.token_logits for output in outputs])
         targets = text["labels"][text["labels"] != IGNORED]
         boxes = task == TASK_NUMBERS[Task.GROUND]
-        each = self.percents(output.token_losses, output.token_logits, targets, boxes) * weight
-        losses = {name.value: each[task == number].sum() for name, number in TASK_NUMBERS.items()}
+        each = self.percents(token_losses, token_logits, targets, boxes) * weight
+        losses = {
+            name.value: each[task == number].sum() / weight[task == number].sum().clamp(min=1e-9)
+            for name, number in TASK_NUMBERS.items()
+        }
         if self.heads is not None:
+            losses["ahead"] = self.looking_ahead(self.seen["hidden"], ahead)
+            known = (meant.sum(-1) > 0).sum()
+            losses["point"] = -0.3 * (self.seen["looks"] * meant[:, None]).sum() / known.clamp(min=1)
             dense = batch["dense"]
             losses["place"] = 0.2 * self.placing()
             watched = self.heads(self.seen["features"], dense["starts"], dense["counts"], dense["target"])
-            losses["dense"] = self.dense * torch.stack(list(watched.values())).sum()
+            losses |= {f"dense_{name}": self.dense * value for name, value in watched.items()}
         return losses

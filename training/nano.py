@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisionModel
 
-from training import warmup
+from training import starts, warmup
 from training.learners import TextModel, Warmup
+from training.loop import save_atomically
 from training.samples import Asking, Augmentation, Record, ask, augment
 from training.stages import Stage
 from training.train import Mixture, TextBatches, WarmupBatches, is_first, train, wait_for_all
@@ -25,7 +28,7 @@ SIZE = 192  # pixels, square
 PATCH = 16
 GRID = SIZE // PATCH  # mask cells a side: one per patch
 CELLS_AT = 1024  # rotary position of a mask's first cell, beyond any question
-TILE = 256  # native pixels of a large raster that one query sees
+TILE = 176  # native pixels of a large raster that one query sees
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
 
 VISION = {
@@ -175,52 +178,132 @@ def texts(records: Sequence[Record], count: int, seed: int) -> Iterator[str]:
 
 
 def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.Namespace) -> None:
-    """Run one stage on top of the one before and leave its result in `given.out`: tower.pt, stage1/, stage2/."""
-    out = Path(given.out)
-    options = {"minutes": given.minutes, "workers": given.workers}
-    if stage.name == "warmup":
-        vocabulary = warmup.Vocabulary.of(records)
-        module = Warmup(tower(), warmup.VisionHeads(VISION["hidden_size"], vocabulary), given.keep)
-        if given.weights:
-            copy_matching(module, torch.load(given.weights, weights_only=True)["weights"])
-        batches = WarmupBatches(mixture, stage, vocabulary, SIZE, PATCH, given.steps)
-        average = train(module, batches, stage, out, **options)
-        if not is_first():
-            return
-        tensors = {name: value.half().cpu() for name, value in average.weights.items()}
-        torch.save({"weights": tensors, "vocabulary": vocabulary.state()}, out / "tower.pt")
-        return
+    """Run one stage and leave its result in `given.out`: tower.pt, or a checkpoint folder such as stage1/.
 
-    warm = torch.load(out / "tower.pt", weights_only=True)
+    A text stage starts from `given.weights` (see `training.starts`), else from what the stage before left there.
+    """
+    if stage.name == "warmup":
+        warm_up(stage, mixture, records, given)
+    else:
+        teach(stage, mixture, records, given)
+
+
+def warm_up(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.Namespace) -> None:
+    """Train the embedded model's tower with throw-away heads; leaves tower.pt."""
+    vocabulary = warmup.Vocabulary.of(records)
+    module = Warmup(tower(), warmup.VisionHeads(VISION["hidden_size"], vocabulary))
+    if given.weights:
+        copy_matching(module, torch.load(given.weights[0], weights_only=True)["weights"])
+    batches = WarmupBatches(mixture, stage, vocabulary, SIZE, PATCH, given.steps, given.keep)
+    average = train(module, batches, stage, given.out, **options(given))
+    if is_first():
+        tensors = {name: value.half().cpu() for name, value in average.weights.items()}
+        save_atomically({"weights": tensors, "vocabulary": vocabulary.state()}, result(given.out, stage))
+
+
+def teach(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.Namespace) -> None:
+    """Train on questions and answers, from any start; leaves a checkpoint folder.
+
+    The warm-up's heads go on watching the tower where there are any and the tower is of their width.
+    """
+    warm = torch.load(given.out / "tower.pt", weights_only=True) if (given.out / "tower.pt").exists() else None
+    sources = given.weights or ([given.out / "stage1"] if stage.name == "2" else [])
+    if sources:
+        model, processor = starts.load(sources)
+    elif stage.name == "1" and warm is not None:
+        model, processor = grown(warm, records, given)
+    else:
+        raise FileNotFoundError(
+            f"there is nothing to start stage {stage.name} from: pass --weights, or run the stage before with the same "
+            f"--out, {given.out}"
+        )
+    stage = replace(stage, experts=max(stage.experts, model.config.num_experts))
+    if stage.experts > 1 and model.config.num_experts == 1:
+        model = checkpoints.widen(model)
+    heads = None
+    if stage.dense and warm is not None:
+        width = warm["weights"]["heads.norm.weight"].numel()
+        heads = heads_of(warm) if width == model.config.vision_config.hidden_size else None
+    if heads is None:
+        stage = replace(stage, dense=0.0)
+    layout, grid = model.config.layout, model.config.mask_grid
+    if layout.side % grid:
+        raise ValueError(f"masks of {grid} x {grid} cells do not fit images of {layout.side} pixels: change mask_grid")
+    if given.checkpointing:
+        # transformers 5.23 renamed it; re-entrant checkpointing would not see which expert to use.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    if given.compile:
+        compile_layers(model)
+    module = TextModel(model, processor, heads, stage.dense)
+    vocabulary = heads.vocabulary if heads is not None else warmup.Vocabulary((), (), (), (), ())
+    patch = model.config.vision_config.patch_size
+    batches = TextBatches(mixture, stage, processor, vocabulary, layout.side, patch, grid, given.steps)
+    average = train(module, batches, stage, given.out, **options(given))
+    if not is_first():
+        return
+    finished = type(model)._from_config(model.config)  # a network of its own, as the trained one may be sharded
+    finished.generation_config = model.generation_config
+    kept = {name: value for name, value in average.weights.items() if name.startswith("model.")}
+    finished.load_state_dict({name.removeprefix("model."): value for name, value in kept.items()})
+    checkpoints.save(finished.to(torch.bfloat16), processor, result(given.out, stage))
+
+
+def options(given: argparse.Namespace) -> dict[str, Any]:
+    """What of the command line the loop is told."""
+    names = ("minutes", "workers", "accumulate", "save_every", "log_every", "pause")
+    return {name: getattr(given, name) for name in names}
+
+
+def result(out: Path, stage: Stage) -> Path:
+    """Where a stage leaves its result."""
+    if stage.name == "warmup":
+        return out / "tower.pt"
+    return out / (f"stage{stage.name}" if stage.name.isdigit() else stage.name)
+
+
+def is_done(out: Path, stage: Stage) -> bool:
+    """Whether a stage has left its result, whole."""
+    found = result(out, stage)
+    if stage.name == "warmup":
+        return found.is_file()
+    return all((found / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json"))
+
+
+def heads_of(warm: dict[str, Any]) -> warmup.VisionHeads:
+    """The heads that a warm-up left in tower.pt."""
     vocabulary = warmup.Vocabulary(**{name: tuple(words) for name, words in warm["vocabulary"].items()})
     heads = warmup.VisionHeads(VISION["hidden_size"], vocabulary)
     heads.load_state_dict(
         {n.removeprefix("heads."): w.float() for n, w in warm["weights"].items() if n.startswith("heads.")}
     )
-    start = Path(given.weights or out / "stage1") if stage.name == "2" or given.weights else None
-    if start is None:
-        if is_first() and not (out / "words").exists():
-            words = tokenizer(texts(records, min(6000, 20 * len(records)), given.seed), vocabulary.masks + RUN_LABELS)
-            words.save_pretrained(out / "words")
-        wait_for_all()
-        words = PreTrainedTokenizerFast.from_pretrained(out / "words")
-        model = fresh(words)
-        tower_weights = {
-            n.removeprefix("tower."): w.float() for n, w in warm["weights"].items() if n.startswith("tower.")
-        }
-        model.vision_tower.load_state_dict(tower_weights)
-        processor = RSUniVLMProcessor.of(model.config, words)
-    else:
-        model, processor = checkpoints.load(start, dtype=torch.float32)
-    if stage.experts > 1 and model.config.num_experts == 1:
-        model = checkpoints.widen(model)
-    module = TextModel(model, processor, heads if stage.dense else None, stage.dense)
-    batches = TextBatches(mixture, stage, processor, vocabulary, SIZE, PATCH, GRID, given.steps)
-    average = train(module, batches, stage, out, **options)
-    if not is_first():
-        return
-    module.load_state_dict(average.weights)
-    checkpoints.save(module.model.to(torch.bfloat16).cpu(), processor, out / f"stage{stage.name}")
+    return heads
+
+
+def grown(
+    warm: dict[str, Any], records: list[Record], given: argparse.Namespace
+) -> tuple[RSUniVLMForConditionalGeneration, RSUniVLMProcessor]:
+    """The embedded model with the tower of its warm-up, and a tokenizer of its own, which is made once."""
+    if is_first() and not (given.out / "words").exists():
+        masks = tuple(warm["vocabulary"]["masks"])
+        words = tokenizer(texts(records, min(6000, 20 * len(records)), given.seed), masks + RUN_LABELS)
+        words.save_pretrained(given.out / "words")
+    wait_for_all()
+    words = PreTrainedTokenizerFast.from_pretrained(given.out / "words")
+    model = fresh(words)
+    model.vision_tower.load_state_dict(
+        {n.removeprefix("tower."): w.float() for n, w in warm["weights"].items() if n.startswith("tower.")}
+    )
+    return model, RSUniVLMProcessor.of(model.config, words)
+
+
+def compile_layers(model: RSUniVLMForConditionalGeneration) -> None:
+    """Compile what is computed most, in place, for batches of any size; names of weights stay as they are."""
+    for layer in model.vision_tower.encoder.layers:
+        layer.compile(dynamic=True)
+    for layer in model.language_model.layers:
+        for expert in layer.mlp:
+            expert.compile(dynamic=True)
 
 
 def copy_matching(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:

@@ -7,19 +7,27 @@ are those it would have alone, so that every turn is computed exactly as if it w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from training.samples import Sample, load_image
+from vlm import text_box, text_mask
 from vlm.model import IGNORED
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, cut_tiles, to_pixel_values, to_rgb
-from vlm.prompts import PLACEHOLDER, TASKS, chat_prompt
+from vlm.prompts import PLACEHOLDER, TASKS, Granularity, Task, chat_prompt
 
 MOST_TEXT = 180
 """Most tokens of questions and answers behind one image; turns beyond are left out, so that little is padding."""
+
+LOOK_AHEAD = 12
+"""Cells of a mask that a decoder in training is asked about before it writes the next run."""
+
+OF_TOKENS = ("task", "weight", "ahead", "meant")
+"""What a packed batch holds for labelled tokens alone, which the losses want and the model does not."""
 
 TASK_NUMBERS = {task: number for number, task in enumerate(TASKS)}
 
@@ -28,9 +36,10 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     """One sequence a group; all samples of a group share their images and their expert.
 
     Returns input_ids, labels, position_ids (batch, length); attention_mask (batch, 1, length, length) bool;
-    granularity (batch,); pixel_values; and for every labelled token, in reading order, task (its number in TASKS) and
-    weight (summing to 1 over the batch: a sample weighs the square root of its length, so that a mask counts more than
-    a class, but not fifty times).
+    granularity (batch,); pixel_values; and for every labelled token, in reading order, task (its number in TASKS),
+    weight, by which its loss is to count (a sample weighs the square root of its length, so that a mask counts more
+    than a class, but not fifty times), and ahead (LOOK_AHEAD cells): for the tokens of a mask, which of the cells from
+    here on are of its class; NaN beyond its end and for every other token; and meant (patches): see `patches_meant`.
     """
     tokenizer, layout = processor.tokenizer, processor.layout
     tiles: list[Any] = []
@@ -40,12 +49,10 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     positions: list[list[int]] = []
     tasks: list[int] = []
     weights: list[float] = []
+    ahead: list[np.ndarray] = []
+    meant: list[np.ndarray] = []
     for group in groups:
-        prompts = [chat_prompt(sample.query.message, len(sample.images)).split(PLACEHOLDER) for sample in group]
-        pieces = tokenizer(prompts[0][:-1], add_special_tokens=False)["input_ids"]
-        asked = tokenizer([prompt[-1] for prompt in prompts], add_special_tokens=False)["input_ids"]
-        answers = [sample.answer + END_OF_ANSWER for sample in group]
-        answered = tokenizer(answers, add_special_tokens=False)["input_ids"]
+        pieces, spoken = tokens_of(processor, group)
         ids: list[int] = []
         for piece, picture in zip(pieces, group[0].images, strict=True):
             image = to_rgb(load_image(picture))
@@ -53,15 +60,15 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
             ids += piece + [processor.image_token_id] * layout.rows(image.size)
         start = len(ids)
         row_labels, row_turns, row_positions = [IGNORED] * start, [0] * start, list(range(start))
-        for number, (sample, question, answer) in enumerate(zip(group, asked, answered, strict=True), 1):
-            if number > 1 and len(ids) - start + len(question) + len(answer) > MOST_TEXT:
-                continue
+        for number, (sample, question, answer) in enumerate(spoken, 1):
             ids += question + answer
             row_labels += [IGNORED] * len(question) + answer
             row_turns += [number] * (len(question) + len(answer))
             row_positions += processor.positions(start + len(question), answer, int(sample.query.expert))[start:]
             tasks += [TASK_NUMBERS[sample.task]] * len(answer)
             weights += [len(answer) ** -0.5] * len(answer)
+            ahead.append(cells_ahead(processor, sample, answer))
+            meant.append(patches_meant(processor, sample, answer))
         rows.append(ids)
         labels.append(row_labels)
         turns.append(row_turns)
@@ -74,7 +81,6 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     turn = padded(turns, -1)
     causal = torch.ones(longest, longest, dtype=torch.bool).tril()
     same = (turn[:, :, None] == turn[:, None, :]) | (turn[:, None, :] == 0)
-    weight = torch.tensor(weights)
     return {
         "input_ids": padded(rows, tokenizer.pad_token_id),
         "labels": padded(labels, IGNORED),
@@ -83,5 +89,102 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
         "granularity": torch.tensor([int(group[0].query.expert) for group in groups]),
         "pixel_values": to_pixel_values(tiles),
         "task": torch.tensor(tasks),
-        "weight": weight / weight.sum(),
+        "weight": torch.tensor(weights),
+        "ahead": torch.from_numpy(np.concatenate(ahead)),
+        "meant": torch.from_numpy(np.concatenate(meant)),
     }
+
+
+def tokens_of(
+    processor: RSUniVLMProcessor, group: Sequence[Sample]
+) -> tuple[list[list[int]], list[tuple[Sample, list[int], list[int]]]]:
+    """What goes before each image, and question and answer of every turn of a group that fits into MOST_TEXT."""
+    prompts = [chat_prompt(sample.query.message, len(sample.images)).split(PLACEHOLDER) for sample in group]
+    known: dict[str, Any] = {"add_special_tokens": False}
+    pieces = processor.tokenizer(prompts[0][:-1], **known)["input_ids"]
+    asked = processor.tokenizer([prompt[-1] for prompt in prompts], **known)["input_ids"]
+    answered = processor.tokenizer([sample.answer + END_OF_ANSWER for sample in group], **known)["input_ids"]
+    spoken, used = [], 0
+    for sample, question, answer in zip(group, asked, answered, strict=True):
+        if not spoken or used + len(question) + len(answer) <= MOST_TEXT:
+            spoken.append((sample, question, answer))
+            used += len(question) + len(answer)
+    return pieces, spoken
+
+
+def length(processor: RSUniVLMProcessor, group: Sequence[Sample]) -> int:
+    """Tokens of the sequence that a group makes."""
+    pieces, spoken = tokens_of(processor, group)
+    rows = sum(processor.layout.rows(to_rgb(load_image(picture)).size) for picture in group[0].images)
+    return rows + sum(map(len, pieces)) + sum(len(question) + len(answer) for _, question, answer in spoken)
+
+
+def two_lots(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Sequences in falling length cut in two so that least is padding: how many and how long in either lot."""
+    first = min(range(1, len(lengths)), key=lambda cut: cut * lengths[0] + (len(lengths) - cut) * lengths[cut])
+    return [(first, lengths[0]), (len(lengths) - first, lengths[first])]
+
+
+def in_lots(text: dict[str, Tensor], lots: Sequence[tuple[int, int]] | None) -> Iterator[dict[str, Tensor]]:
+    """What the model takes of a packed batch, lot by lot, each without the padding that only the longer ones need.
+
+    Every sequence must show the same number of tiles.
+    """
+    if not lots:
+        yield {name: tensor for name, tensor in text.items() if name not in OF_TOKENS}
+        return
+    tiles = len(text["pixel_values"]) // len(text["input_ids"])
+    start = 0
+    for count, longest in lots:
+        those = slice(start, start + count)
+        yield {
+            **{name: text[name][those, :longest] for name in ("input_ids", "labels", "position_ids")},
+            "attention_mask": text["attention_mask"][those, :, :longest, :longest],
+            "granularity": text["granularity"][those],
+            "pixel_values": text["pixel_values"][start * tiles : (start + count) * tiles],
+        }
+        start += count
+
+
+def patches_meant(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> np.ndarray:
+    """float32 (tokens, patches): where one should look to choose a token, in shares that sum to 1; 0 where it is open.
+
+    The numbers of a box are read off the patches under it, and so is the name of what a box holds.
+    """
+    side = processor.layout.patches
+    looks = np.zeros((len(answer), side * side), np.float32)
+    edges = np.arange(side + 1) * 100 / side
+
+    def under(box: text_box.Percent) -> np.ndarray:
+        left, top, right, bottom = box
+        across = np.clip(np.minimum(right, edges[1:]) - np.maximum(left, edges[:-1]), 0, None)
+        down = np.clip(np.minimum(bottom, edges[1:]) - np.maximum(top, edges[:-1]), 0, None)
+        shares = np.outer(down, across).ravel()
+        return shares / max(shares.sum(), 1e-9)
+
+    if sample.task == Task.DESCRIBE_REGION:
+        looks[0] = under(text_box.decode(sample.text)[0])
+    if sample.task == Task.GROUND:
+        shares = [under(box) for box in text_box.decode(sample.answer)]
+        number = -1
+        for row, token in zip(looks, answer, strict=True):
+            piece = processor.pieces[token]
+            if piece[:1].isdigit():
+                row[:] = shares[number]
+            number += piece.count("[")
+    return looks
+
+
+def cells_ahead(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> np.ndarray:
+    """float32 (tokens, LOOK_AHEAD): 1 where a cell that is still to be written when a token is chosen is of the class
+    asked for, 0 where it is not, NaN past the end of the mask or where the answer is no mask.
+    """
+    cells = np.full((len(answer), LOOK_AHEAD), np.nan, np.float32)
+    if sample.query.expert == Granularity.PIXEL and sample.labels:
+        mask = np.append(text_mask.decode(sample.answer, sample.labels[0]).ravel(), np.full(LOOK_AHEAD, np.nan))
+        pen = text_mask.Pen()
+        for row, token in zip(cells, answer, strict=True):
+            written = pen.closed + (pen.open or 0)
+            row[:] = mask[written : written + LOOK_AHEAD]
+            pen.write(processor.pieces[token])
+    return cells

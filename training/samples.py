@@ -125,9 +125,14 @@ def read_jsonl(path: Path) -> Iterator[Sample]:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a record may be changed. Flips and quarter turns are free from above: there is no up."""
+    """How far a record may be changed. Flips and quarter turns are free from above: there is no up.
+
+    tile: side in native pixels of the window of a large raster that the tools show; most crops of records with boxes or
+    masks are about as close.
+    """
 
     smallest_crop: float = 0.45
+    tile: float = 176.0
     turn: bool = True
     colour: float = 0.25
     blur: float = 0.1
@@ -200,11 +205,12 @@ def _crop_window(
     record: Record, width: int, height: int, rng: np.random.Generator, how: Augmentation
 ) -> tuple[float, float, float, float]:
     smallest = 0.75 if record.scene and not record.boxes else how.smallest_crop
-    if record.boxes and max(width, height) > 300:
-        smallest = min(smallest, 0.3)
+    dense = bool(record.boxes) or record.mask is not None or record.change_mask is not None
     scale = float(rng.uniform(smallest, 1.0))
+    if dense and rng.random() < 0.65:
+        scale = min(1.0, how.tile * float(np.exp(rng.uniform(-0.35, 0.35))) / min(width, height))
     aspect = float(np.exp(rng.uniform(-0.15, 0.15)))
-    side = scale * min(width, height) if record.boxes or record.mask is not None else 0.0
+    side = scale * min(width, height) if dense else 0.0
     w = min(width, side * aspect if side else scale * width * aspect)
     h = min(height, side / aspect if side else scale * height / aspect)
     left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)

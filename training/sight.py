@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,21 @@ import torch
 
 from training import nano
 from training.datasets import read_all
-from training.packing import TASK_NUMBERS, pack
-from training.samples import Asking, Sample, ask, augment
+from training.packing import OF_TOKENS, TASK_NUMBERS, pack
+from training.samples import Asking, Record, Sample, ask, augment
 from vlm import checkpoints
 from vlm.prompts import Task
 
 
 def samples_of(data: Path, most: int, seed: int) -> list[Sample]:
-    """One sample of every kind from each of up to `most` validation records."""
+    """One sample of every kind from each of up to `most` validation records, as many from each set as it has."""
     rng = np.random.default_rng(seed)
-    records = read_all(data, "val")
-    chosen = [records[i] for i in rng.permutation(len(records))[:most]]
+    by_set: dict[str, list[Record]] = {}
+    for record in read_all(data, "val"):
+        by_set.setdefault(record.dataset, []).append(record)
+    shuffled = [[rows[i] for i in rng.permutation(len(rows))] for rows in by_set.values()]
+    turns = (record for turn in zip_longest(*shuffled) for record in turn if record is not None)
+    chosen = list(islice(turns, most))
     asking = Asking(nano.GRID, wordings=False)
     return [sample for record in chosen for sample in ask(augment(record, rng, nano.SIZE, None), rng, asking)]
 
@@ -40,7 +45,7 @@ def strangers(samples: Sequence[Sample]) -> list[Sample]:
         by_task.setdefault(sample.task, []).append(sample)
     swapped = []
     for rows in by_task.values():
-        half = len(rows) // 2  # neighbours often share a record
+        half = max(1, len(rows) // 2)  # neighbours often share a record
         swapped += [
             replace(one, images=other.images) for one, other in zip(rows, rows[half:] + rows[:half], strict=True)
         ]
@@ -54,8 +59,8 @@ def losses(model: Path, samples: Sequence[Sample]) -> dict[Task, float]:
     sums: dict[Task, list[float]] = {}
     for sample in samples:
         batch = pack(processor, [[sample]])
-        del batch["weight"], batch["task"]
-        sums.setdefault(sample.task, []).extend(network(**batch).token_losses.tolist())
+        asked = {name: value for name, value in batch.items() if name not in OF_TOKENS}
+        sums.setdefault(sample.task, []).extend(network(**asked).token_losses.tolist())
     return {task: float(np.mean(sums[task])) for task in TASK_NUMBERS if task in sums}
 
 

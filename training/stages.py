@@ -14,6 +14,8 @@ class Stage:
     trains: prefixes of parameter names that move; everything else is frozen ("" is everything).
     datasets: how often each set is drawn (relative); tasks: how often each task is drawn among those a record can
     serve. dense: weight of the vision warm-up's losses, kept during the text stages so that the tower stays exact.
+    muon: whether Muon (https://kellerjordan.github.io/posts/muon) moves the matrices inside the network, and AdamW only
+    the rest.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Stage:
     dense: float = 0.0
     warm_up: float = 0.03
     weight_decay: float = 0.0
+    muon: bool = False
 
 
 SETS = {
@@ -59,9 +62,11 @@ TASK_WEIGHTS = {
 
 STAGES = {
     # The tower alone, with throw-away heads: stands in for SigLIP's pre-training.
-    "warmup": Stage("warmup", ("",), 1e-3, 48, SETS, weight_decay=0.05, warm_up=0.02),
+    "warmup": Stage("warmup", ("",), 1e-3, 48, SETS, weight_decay=0.05, warm_up=0.02, muon=True),
     # Paper, section 3.3: dense feed-forward layers, everything trains, all tasks.
-    "1": Stage("1", ("",), 8e-4, 32, SETS, TASK_WEIGHTS, dense=0.5, weight_decay=0.02),
+    "1": Stage("1", ("",), 8e-4, 32, SETS, TASK_WEIGHTS, dense=0.5, weight_decay=0.02, muon=True),
     # Paper, section 3.3: every feed-forward layer copied three times; only the experts train.
-    "2": Stage("2", ("model.language_model.layers.*.mlp.",), 4e-4, 32, SETS, TASK_WEIGHTS, experts=3),
+    "2": Stage("2", ("model.language_model.layers.*.mlp.",), 4e-4, 32, SETS, TASK_WEIGHTS, experts=3, muon=True),
+    # Your own data, from any start; see training/datasets/own.py.
+    "own": Stage("own", ("",), 2e-4, 16, {"own": 0.8, "synthetic_scene": 0.15, "synthetic_pair": 0.05}, TASK_WEIGHTS),
 }

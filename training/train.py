@@ -1,41 +1,41 @@
-"""Every stage of training: `python -m training.train --stage warmup|1|2 --data ../shared/data --out runs/nano`.
+"""Training: all stages of a recipe (`--recipe embedded-cpu`), or one (`--stage warmup|1|2 --data DIR --out runs/nano`).
 
-A run is a pure function of its seed and step: batch number i is always the same batch, so a killed run continues where
-its last checkpoint in --out stands, to the same weights; unless --minutes is given: then the clock shapes the schedule.
-Checkpoints are written atomically.
+A run is a pure function of its seed and step: step number i always learns from the same --batch samples, however many
+processes share them (`torchrun --nproc_per_node 4 -m training.train ...`, or `accelerate launch` and its configuration;
+see `training.loop`) and into however many parts they are cut (--accumulate). So a killed run continues where its last
+checkpoint in --out stands, to the same weights; unless --minutes is given: then the clock shapes the schedule.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import math
+import itertools
 import multiprocessing
 import os
 import pickle
-import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
-from training import pictures, warmup
-from training.datasets import read_all
-from training.packing import pack
+from training import album, pictures, recipes, warmup
+from training.datasets import own, read_all
+from training.loop import LOG_EVERY, SAVE_EVERY, Batches, Paused, is_first, processes, train, wait_for_all
+from training.packing import TASK_NUMBERS, length, pack, two_lots
 from training.samples import Asking, Augmentation, Record, Sample, ask, augment
 from training.stages import STAGES, Stage
 from vlm.processing import RSUniVLMProcessor
 
-SAVE_EVERY = 600.0
-"""Seconds between checkpoints."""
+__all__ = ["Mixture", "TextBatches", "WarmupBatches", "is_first", "train", "wait_for_all"]
+
+
+PAUSED = 75
+"""Exit status of a run that stopped where --pause said: "try again later" in sysexits.h."""
 
 
 class Mixture:
@@ -65,29 +65,45 @@ class Mixture:
         return pool[int(rng.integers(len(pool)))], rng
 
 
-class WarmupBatches(Dataset[dict[str, Any]]):
-    """Batch number i of the vision warm-up."""
+class WarmupBatches(Batches):
+    """Steps of the vision warm-up.
+
+    keep: the share of patches that the tower is shown; what it does not see it is not asked about. Half the patches are
+    half the cost, and a good regulariser (https://arxiv.org/abs/2212.00794).
+    """
 
     def __init__(
-        self, mixture: Mixture, stage: Stage, vocabulary: warmup.Vocabulary, size: int, patch: int, steps: int
+        self,
+        mixture: Mixture,
+        stage: Stage,
+        vocabulary: warmup.Vocabulary,
+        size: int,
+        patch: int,
+        steps: int,
+        keep: float = 1.0,
     ) -> None:
         self.mixture, self.stage, self.vocabulary = mixture, stage, vocabulary
-        self.size, self.patch, self.steps = size, patch, steps
+        self.size, self.patch, self.steps, self.keep = size, patch, steps, keep
+        self.fewest = stage.batch
 
     def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Any]:
+        step, part, parts = key
         torch.set_num_threads(1)
-        records = []
-        for k in range(self.stage.batch):
-            record, rng = self.mixture.draw(index * self.stage.batch + k)
+        patches = (self.size // self.patch) ** 2
+        records, kept = [], []
+        for slot in range(part, self.stage.batch, parts):
+            record, rng = self.mixture.draw(step * self.stage.batch + slot)
             records.append(augment(record, rng, self.size, Augmentation()))
-        return warmup.collate(records, self.vocabulary, self.size, self.patch) | {"number": index}
+            kept.append(rng.permutation(patches)[: round(self.keep * patches)])
+        shown = None if self.keep >= 1 else torch.from_numpy(np.stack(kept))
+        return warmup.collate(records, self.vocabulary, self.size, self.patch, shown)
 
 
-class TextBatches(Dataset[dict[str, Any]]):
-    """Batch number i of a text stage: all single images or all pairs, so that little is padding."""
+class TextBatches(Batches):
+    """Steps of a text stage: all single images or all pairs, so that little is padding."""
 
     def __init__(
         self,
@@ -102,213 +118,59 @@ class TextBatches(Dataset[dict[str, Any]]):
     ) -> None:
         self.mixture, self.stage, self.processor, self.vocabulary = mixture, stage, processor, vocabulary
         self.size, self.patch, self.steps, self.asking = size, patch, steps, Asking(grid, each=3)
+        self.fewest = stage.batch // 2 if mixture.share_of_pairs else stage.batch
 
     def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Any]:
+        step, part, parts = key
         torch.set_num_threads(1)
-        images = 2 if np.random.default_rng([self.mixture.seed, index, 1]).random() < self.mixture.share_of_pairs else 1
-        records: list[Record] = []
-        groups: list[list[Sample]] = []
-        number = index * self.stage.batch * 50
-        while len(groups) < self.stage.batch // images:
+        images = 2 if np.random.default_rng([self.mixture.seed, step, 1]).random() < self.mixture.share_of_pairs else 1
+        slots = range(part, self.stage.batch // images, parts)
+        made = [self.group(step * self.stage.batch + slot, images) for slot in slots]
+        lengths = [length(self.processor, group) for _, group in made]
+        order = sorted(range(len(made)), key=lambda number: -lengths[number])
+        records, groups = zip(*(made[number] for number in order), strict=True)
+        text = pack(self.processor, groups)
+        amounts = {
+            task.value: float(text["weight"][text["task"] == number].sum()) for task, number in TASK_NUMBERS.items()
+        }
+        batch: dict[str, Any] = {"text": text, "amounts": amounts}
+        # Every process computes as many lots as every other, or weights that are sharded would wait for ever.
+        if self.stage.batch // images // parts > 1 and not self.processor.layout.splits:
+            batch["lots"] = two_lots([lengths[number] for number in order])
+        if self.stage.dense:
+            batch["dense"] = warmup.collate(records, self.vocabulary, self.size, self.patch)
+            heads = batch["dense"].pop("amounts")
+            amounts["ahead"] = float(text["ahead"].isnan().logical_not().sum())
+            amounts["point"] = float((text["meant"].sum(-1) > 0).sum())
+            amounts["place"] = float(len(records) * images)
+            amounts |= {f"dense_{name}": amount for name, amount in heads.items()}
+        return batch
+
+    def group(self, slot: int, images: int) -> tuple[Record, list[Sample]]:
+        """The first record of the slot's own draws that can be asked something, augmented, and what is asked."""
+        for number in itertools.count(slot * 50):
             record, rng = self.mixture.draw(number, images)
-            number += 1
             record = augment(record, rng, self.size, Augmentation())
             group = self.turns(ask(record, rng, self.asking), rng)
             if group:
-                groups.append(group)
-                records.append(record)
-        batch: dict[str, Any] = {"text": pack(self.processor, groups)}
-        if self.stage.dense:
-            batch["dense"] = warmup.collate(records, self.vocabulary, self.size, self.patch)
-        return batch
+                return record, group
+        raise AssertionError("numbers do not end")
 
     def turns(self, samples: list[Sample], rng: np.random.Generator) -> list[Sample]:
         """Up to `stage.turns` of a record's samples, drawn by task weight; with experts, of one granularity."""
         if not samples:
             return []
-        chances = np.array([self.stage.tasks[sample.task] for sample in samples])
+        chances = np.array([self.stage.tasks.get(sample.task, 0.0) for sample in samples])
+        if not chances.any():
+            return []
         if self.stage.experts > 1:
             first = samples[int(rng.choice(len(samples), p=chances / chances.sum()))]
             chances = chances * [sample.query.expert == first.query.expert for sample in samples]
         count = min(self.stage.turns, int((chances > 0).sum()))
         return [samples[i] for i in rng.choice(len(samples), count, replace=False, p=chances / chances.sum())]
-
-
-class Average:
-    """Exponential moving average of the weights; what is kept in the end."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """One step towards the module's weights; quicker while the run is young."""
-        rate = 1 - min(self.decay, (1 + step) / (10 + step))
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.weights[name].lerp_(value, rate)
-            else:
-                self.weights[name].copy_(value)
-
-
-def cosine(progress: float, warm_up: float) -> float:
-    """Factor of the learning rate at a point of the run in 0..1: linear warm-up, then half a cosine to 2 %."""
-    if progress < warm_up:
-        return max(progress / warm_up, 1e-3)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Tensors anywhere in nested dicts, moved."""
-    if isinstance(value, dict):
-        return {key: to_device(item, device) for key, item in value.items()}
-    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-
-
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write beside the target, then rename: a crash or full disk leaves the last good file."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
-
-
-def train(
-    module: nn.Module,
-    batches: Dataset[dict[str, Any]],
-    stage: Stage,
-    out: Path,
-    *,
-    minutes: float,
-    workers: int,
-) -> Average:
-    """Run one stage to its last step (or `minutes`, whichever is first); returns the averaged weights.
-
-    Raises FloatingPointError when the loss is not a number; the last good checkpoint stays in `out`.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    module.to(device).train()
-    steps = len(batches) // world  # type: ignore[arg-type]
-    patterns = [re.compile("^" + re.escape(prefix).replace(r"\*", "[^.]+")) for prefix in stage.trains]
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(any(pattern.match(name) for pattern in patterns))
-    moving = [p for p in module.parameters() if p.requires_grad]
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in named if p.ndim > 1 and "embed" not in name]
-    plain = [p for name, p in named if p.ndim <= 1 or "embed" in name]
-    groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98))
-    average = Average(module, 0.998)
-    first, elapsed = 0, 0.0
-    checkpoint = out / f"{stage.name}.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.weights = state["average"]
-        first, elapsed = state["step"], state["elapsed"]
-        print(f"continuing {checkpoint} at step {first} of {steps}", flush=True)
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(first * world + rank, steps * world, world),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_worker,
-    )
-    started, saved, step = time.monotonic(), time.monotonic(), first
-    sums: dict[str, float] = {}
-
-    def save() -> None:
-        if rank:
-            return
-        spent = elapsed + time.monotonic() - started
-        save_atomically(
-            {
-                "module": module.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average.weights,
-                "step": step,
-                "elapsed": spent,
-            },
-            checkpoint,
-        )
-
-    for batch in loader:
-        progress = together(max(step / steps, (elapsed + time.monotonic() - started) / 60 / minutes))
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = stage.rate * cosine(progress, stage.warm_up)
-        with torch.autocast(device.type, torch.bfloat16):
-            losses = module(to_device(batch, device))
-        loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"loss is {loss.item()} at step {step}: the last good state is {checkpoint}; lower --rate and resume"
-            )
-        loss.backward()
-        average_gradients(moving)
-        nn.utils.clip_grad_norm_(moving, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        average.update(module, step)
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
-        if step % 25 == 0 and rank == 0:
-            spent = time.monotonic() - started
-            rate = (step - first) * stage.batch * world / spent
-            words = " ".join(f"{name} {value / 25:.3f}" for name, value in sums.items())
-            print(f"{stage.name} {step}/{steps} {progress:.0%} {rate:.1f} samples/s | {words}", flush=True)
-            with (out / f"{stage.name}.csv").open("a", newline="") as log:
-                facts = [f"{name}={value / 25:.5f}" for name, value in sums.items()]
-                csv.writer(log).writerow([step, round(spent, 1), *facts])
-            sums = {}
-        if time.monotonic() - saved > SAVE_EVERY:
-            save()
-            saved = time.monotonic()
-    save()
-    return average
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes."""
-    return not dist.is_initialized() or dist.get_rank() == 0
-
-
-def wait_for_all() -> None:
-    """Let no process go on before every process is here."""
-    if dist.is_initialized():
-        dist.barrier()
-
-
-def together(value: float) -> float:
-    """The first process's value, in every process; clocks differ, and weights must not."""
-    if not dist.is_initialized():
-        return value
-    shared = torch.tensor([value], dtype=torch.float64)
-    dist.broadcast(shared, 0)
-    return float(shared.item())
-
-
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Mean of the gradients over all processes; a parameter without a gradient in this batch counts as zero."""
-    if not dist.is_initialized():
-        return
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = gradient.view_as(parameter)
-
-
-def _worker(_: int) -> None:
-    torch.set_num_threads(1)
 
 
 def generated(count: int, seed: int, workers: int, kept: Path) -> dict[str, list[Record]]:
@@ -335,15 +197,29 @@ def records_of(
 ) -> dict[str, list[Record]]:
     """All training records by set: the converters' and `synthetic` generated scenes and half as many pairs."""
     by_set: dict[str, list[Record]] = {}
-    there = [name for name in stage.datasets if data is not None and (data / name).is_dir()]
     if data is not None:
-        missing = sorted(name for name in stage.datasets if name not in there and not name.startswith("synthetic"))
-        print(f"not in {data}, left out: {', '.join(missing)}" if missing else f"every set is in {data}")
-        for record in read_all(data, "train", there):
+        for record in found_in(data, stage):
             by_set.setdefault(record.dataset, []).append(record)
     if synthetic:
         by_set |= generated(synthetic, seed, workers, kept)
     return by_set
+
+
+def found_in(data: Path, stage: Stage) -> Iterable[Record]:
+    """What the stage draws on of a folder of sets, an album, or a folder of the user's own data."""
+    if not data.exists():
+        raise FileNotFoundError(f"--data {data} is not there: pass a folder of sets, an album, or your own data")
+    if own.is_own(data):
+        if own.NAME not in stage.datasets:
+            raise ValueError(f"{data} holds your own data, which stage {stage.name} does not draw on: use --recipe own")
+        return own.read(data, "train")
+    if data.is_file():
+        there = [name for name in stage.datasets if name in album.sets_in(data)]
+    else:
+        there = [name for name in stage.datasets if (data / name).is_dir()]
+    missing = sorted(name for name in stage.datasets if name not in there and not name.startswith("synthetic"))
+    print(f"not in {data}, left out: {', '.join(missing)}" if missing else f"every set is in {data}")
+    return read_all(data, "train", there)
 
 
 def preload(records: Iterable[Record]) -> None:
@@ -353,14 +229,16 @@ def preload(records: Iterable[Record]) -> None:
             return  # What does not fit is decoded anew each time.
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of training."""
-    from training import nano
-
+def command_line() -> argparse.ArgumentParser:
+    """The options of training; a recipe's options have the same names."""
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
-    parser.add_argument("--stage", choices=sorted(STAGES), required=True)
+    parser.add_argument("--recipe", help=f"run all stages of {', '.join(recipes.NAMES)} or of a TOML file")
+    parser.add_argument("--stage", choices=sorted(STAGES), help="run one stage; with --recipe, only this one of it")
     parser.add_argument(
-        "--data", type=Path, help="folder with one folder per dataset; without it, synthetic scenes alone"
+        "--data",
+        type=Path,
+        help="folder with one folder per dataset, an album (`training.album`), or your own data; without it, synthetic "
+        "scenes alone",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/nano"), help="where checkpoints, logs and the model go")
     parser.add_argument("--steps", type=int, default=4000)
@@ -370,34 +248,96 @@ def main(arguments: list[str] | None = None) -> None:
         default=1e9,
         help="end the schedule after this long, if the steps have not ended it before",
     )
-    parser.add_argument("--batch", type=int, help="samples a step (default: the stage's)")
+    parser.add_argument("--batch", type=int, help="samples a step, over all processes (default: the stage's)")
+    parser.add_argument("--accumulate", type=int, default=1, help="parts in which a process takes its share of a step")
     parser.add_argument("--rate", type=float, help="peak learning rate (default: the stage's)")
+    # Not --start: torchrun takes that for the beginning of an option of its own.
     parser.add_argument(
-        "--weights", type=Path, help="what to start from (default: what the stage before left in --out)"
+        "--weights",
+        nargs="+",
+        help="what to start from: embedded, published, a folder or hub id of a checkpoint (LLaVA-OneVision's, too), or "
+        "two, of a SigLIP and a Qwen2; a warm-up starts from a tower.pt (default: what the stage before left in --out)",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--synthetic", type=int, default=4000, help="scenes to generate; half as many pairs")
     parser.add_argument("--keep", type=float, default=1.0, help="share of patches shown to the tower in the warm-up")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0)
-    given = parser.parse_args(arguments)
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    stage = STAGES[given.stage]
+    parser.add_argument("--save-every", type=float, default=SAVE_EVERY, help="seconds between checkpoints")
+    parser.add_argument("--log-every", type=int, default=LOG_EVERY, help="steps between rows of the curves")
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument(
+        "--checkpointing", action=switch, default=False, help="compute activations anew, to need less memory"
+    )
+    parser.add_argument(
+        "--compile", action=switch, default=False, help="compile layers of a text stage (torch.compile)"
+    )
+    parser.add_argument(
+        "--pause",
+        type=float,
+        default=1e9,
+        help="stop after so many minutes, ready to go on: give the same command again (exit status 75)",
+    )
+    parser.add_argument("--parcel", type=Path, help="at the end or pause, also leave the run here in small files")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of training; returns the exit status, 75 for a single process that paused."""
+    from training import nano, parcel
+
+    parser = command_line()
+    asked = parser.parse_args(arguments)
+    if asked.recipe:
+        recipe = recipes.read(asked.recipe, recipes.known_options(parser))
+        legs = [leg for leg in recipe.legs if asked.stage in (None, leg.stage.name)]
+        if not legs:
+            parser.error(f"the recipe {recipe.name} has no stage {asked.stage}")
+    elif asked.stage:
+        legs = [recipes.Leg(STAGES[asked.stage], {})]
+    else:
+        parser.error("pass --recipe, or --stage")
+    processes()  # joined before threads are set, as joining sets them too
     torch.multiprocessing.set_sharing_strategy("file_system")
-    stage = replace(stage, batch=given.batch or stage.batch, rate=given.rate or stage.rate)
-    if "RANK" in os.environ:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    given.out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(given.seed)
-    started = time.monotonic()
-    records = records_of(given.data, stage, given.synthetic, given.seed, given.workers, given.out)
-    for name, rows in records.items():
-        print(f"{name}: {len(rows)} records")
-        preload(rows)
-    print(f"data ready after {time.monotonic() - started:.0f} s", flush=True)
-    mixture = Mixture(records, stage.datasets, given.seed)
-    nano.run(stage, mixture, [r for rows in records.values() for r in rows], given)
+    started, paused = time.monotonic(), False
+    loaded: tuple[Any, dict[str, list[Record]]] = (None, {})
+    for leg in legs:
+        # What stands in the namespace is not set to the parser's default: the recipe's options are the defaults.
+        given = parser.parse_args(arguments, argparse.Namespace(**leg.options))
+        if leg is not legs[0]:
+            given.weights = leg.options.get("weights")  # A start is that of the first stage.
+        stage = replace(leg.stage, batch=given.batch or leg.stage.batch, rate=given.rate or leg.stage.rate)
+        if asked.recipe and nano.is_done(given.out, stage):
+            print(f"stage {stage.name} is done: {nano.result(given.out, stage)}", flush=True)
+            continue
+        if given.threads:
+            torch.set_num_threads(given.threads)
+        given.out.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(given.seed)
+        wanted = (given.data, sorted(stage.datasets), given.synthetic, given.seed, given.out)
+        if loaded[0] != wanted:
+            records = records_of(given.data, stage, given.synthetic, given.seed, given.workers, given.out)
+            for name, rows in records.items():
+                print(f"{name}: {len(rows)} records")
+                preload(rows)
+            print(f"data ready after {time.monotonic() - started:.0f} s", flush=True)
+            loaded = wanted, records
+        records = loaded[1]
+        mixture = Mixture(records, stage.datasets, given.seed)
+        given.pause -= (time.monotonic() - started) / 60
+        try:
+            nano.run(stage, mixture, [r for rows in records.values() for r in rows], given)
+        except Paused as pause:
+            print(pause, flush=True)
+            paused = True
+        wait_for_all()  # for the result, which the first process writes
+        if paused:
+            break
+    if given.parcel and is_first():
+        left = parcel.close(given.out, given.parcel)
+        print(f"{given.parcel}: written{'; left out, as it is full: ' if left else ''}{', '.join(left)}", flush=True)
+    # A launcher of several processes would take any other status for a crash.
+    return PAUSED if paused and processes().num_processes == 1 else 0
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class Vocabulary:
             presence.update(r.presence_classes)
             for caption in r.captions:
                 words.update(set(re.findall(r"[a-z]+", caption.lower())))
-        kept = tuple(word for word, _ in words.most_common(most_words))
+        # Equally frequent words in alphabetical order: every process must give the heads' rows the same meaning.
+        kept = tuple(sorted(words, key=lambda word: (-words[word], word))[:most_words])
         return cls(tuple(sorted(scenes)), tuple(sorted(masks)), tuple(sorted(objects)), tuple(sorted(presence)), kept)
 
     def state(self) -> dict[str, Any]:
@@ -197,9 +198,9 @@ class VisionHeads(nn.Module):
         )
         losses["presence"] = _binary(self.presence(image), target["presence"])
         losses["words"] = _binary(self.words(image), target["words"]) * 4
-        losses["mask"] = _binary(self._unfold(self.mask(last), len(self.vocabulary.masks), SUB), target["mask"]) * 2
+        losses["mask"] = _binary(self._unfold(self.mask(last), len(self.vocabulary.masks), SUB), target["mask"]) * 4
         losses["object"] = (
-            _binary(self._unfold(self.object(last), len(self.vocabulary.objects), POINT), target["object"], 4.0) * 6
+            _binary(self._unfold(self.object(last), len(self.vocabulary.objects), POINT), target["object"], 4.0) * 8
         )
         edges, wanted = F.softplus(self._unfold(self.edges(last), 4, POINT).float()), target["edges"]
         known = ~wanted.isnan()
@@ -210,7 +211,7 @@ class VisionHeads(nn.Module):
             before, after = features[starts[~single]], features[starts[~single] + 1]
             both = torch.cat([before, after, (after - before).abs()], -1)
             losses["change"] = (
-                _binary(self._unfold(self.change(both), 1, SUB)[:, 0], target["change"][~single], 2.0) * 2
+                _binary(self._unfold(self.change(both), 1, SUB)[:, 0], target["change"][~single], 2.0) * 4
             )
         return losses
 
@@ -234,13 +235,36 @@ def only_seen(target: dict[str, Tensor], seen: Tensor) -> dict[str, Tensor]:
     return target | hidden
 
 
-def collate(records: Sequence[Record], vocabulary: Vocabulary, size: int, patch: int) -> dict[str, Any]:
-    """A batch for the tower and the heads: pixels, starts, counts, and the stacked targets."""
+def seen_of(kept: Tensor, patches: int) -> Tensor:
+    """(records, patches) bool, true where a patch is among the (records, some) numbers in `kept`."""
+    return torch.zeros(len(kept), patches, dtype=torch.bool, device=kept.device).scatter_(1, kept, True)
+
+
+def amounts(target: dict[str, Tensor], counts: Tensor) -> dict[str, float]:
+    """How many entries each loss of the heads is a mean over."""
+    known = {name: target[name].isnan().logical_not() for name in ("presence", "words", "mask", "object", "edges")}
+    known["scene"] = (target["scene"] >= 0) & (counts == 1)
+    known["change"] = target["change"][counts > 1].isnan().logical_not()
+    return {name: float(value.sum()) for name, value in known.items()}
+
+
+def collate(
+    records: Sequence[Record], vocabulary: Vocabulary, size: int, patch: int, kept: Tensor | None = None
+) -> dict[str, Any]:
+    """A batch for the tower and the heads: pixels, starts, counts, the stacked targets, and the losses' amounts.
+
+    kept: (records, some) numbers of the patches that the tower is shown; None is all.
+    """
     counts = torch.tensor([len(record.images) for record in records])
     rows = [targets(record, vocabulary, size, patch) for record in records]
-    return {
+    target = {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]}
+    if kept is not None:
+        target = only_seen(target, seen_of(kept, (size // patch) ** 2))
+    batch = {
         "pixel_values": pixels(records),
         "starts": counts.cumsum(0) - counts,
         "counts": counts,
-        "target": {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]},
+        "target": target,
+        "amounts": amounts(target, counts),
     }
+    return batch if kept is None else batch | {"kept": kept}

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ _NAMES = (
 )
 _DENSE = re.compile(r"(language_model\.layers\.\d+\.mlp\.)(gate|up|down)_proj")
 _EXPERT = re.compile(r"language_model\.layers\.\d+\.mlp\.(\d+)\.")
-_VOCABULARY = ("language_model.embed_tokens.weight", "lm_head.weight")
+VOCABULARY = ("language_model.embed_tokens.weight", "lm_head.weight")
 
 
 def load(
@@ -73,8 +73,8 @@ def load(
     pickled weights, an unknown configuration, or missing, unexpected or misshapen tensors, all of them listed.
     """
     folder = fetch(source, revision)
-    files = _weight_files(folder)
-    settings = _read_json(folder / "config.json")
+    files = weight_files(folder)
+    settings = read_json(folder / "config.json")
     kind = str(settings.get("model_type", ""))
     if kind == RSUniVLMConfig.model_type:
         try:
@@ -83,7 +83,7 @@ def load(
             raise ValueError(f"{folder / 'config.json'} does not describe a network: {error}") from error
         processor = RSUniVLMProcessor.of(config, PreTrainedTokenizerFast.from_pretrained(folder))
         published = False
-    elif kind.startswith("llava_qwen"):
+    elif kind.startswith("llava_qwen") or (kind == "llava" and "mm_vision_tower" in settings):
         tokenizer = _published_tokenizer(folder, settings)
         config = published_config(folder, settings, tokenizer, _stored_experts(files))
         processor = RSUniVLMProcessor.of(config, tokenizer)
@@ -144,7 +144,7 @@ def save(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         staging = Path(name)
         config.save_pretrained(staging)
-        _with_ends(copy.deepcopy(model.generation_config), processor.tokenizer).save_pretrained(staging)
+        with_ends(copy.deepcopy(model.generation_config), processor.tokenizer).save_pretrained(staging)
         processor.save_pretrained(staging)
         save_file(weights, staging / WEIGHTS, metadata={"format": "pt"})
         for file in staging.iterdir():
@@ -251,7 +251,8 @@ def read_pinpoints(value: Any, side: int) -> list[list[int]] | None:
     return None if value is None else [[int(width), int(height)] for width, height in value]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a checkpoint's JSON file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a checkpoint folder holds config.json beside its weights")
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -270,10 +271,10 @@ def _opened(file: Path) -> Iterator[Any]:
         raise ValueError(f"{file} is no whole safetensors file ({error}): download it again") from error
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold the weights; refuses folders with pickled weights only."""
     if (folder / WEIGHTS_INDEX).is_file():
-        names = sorted({Path(name).name for name in _read_json(folder / WEIGHTS_INDEX)["weight_map"].values()})
+        names = sorted({Path(name).name for name in read_json(folder / WEIGHTS_INDEX)["weight_map"].values()})
         files = [folder / name for name in names]
     else:
         files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("*.safetensors"))
@@ -307,7 +308,7 @@ def _tower_dimensions(folder: Path, tower: str) -> dict[str, Any]:
     path = folder / tower / "config.json"
     if not inside or not path.is_file():
         return dict(SO400M)
-    settings = _read_json(path)
+    settings = read_json(path)
     settings = settings.get("vision_config", settings)
     keys = (*SO400M, "num_channels", "hidden_act", "layer_norm_eps", "attention_dropout")
     return {key: settings[key] for key in keys if key in settings}
@@ -351,19 +352,49 @@ def _fill(
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if tied:
         del wanted["lm_head.weight"]
+
+    def ours(stored: str) -> str | None:
+        name = _our_name(stored) if published else stored
+        return None if tied and name == "lm_head.weight" else name  # the tie wins over a stored projection
+
+    weights = read_weights(files, wanted, ours, device=device, dtype=dtype, cut=VOCABULARY if published else ())
+    model.load_state_dict(weights, strict=False, assign=True)
+    rotary = model.language_model.rotary_emb
+    model.language_model.rotary_emb = type(rotary)(rotary.config).to(device)
+    embeddings = model.vision_tower.embeddings
+    embeddings.position_ids = torch.arange(embeddings.num_positions, device=device).expand(1, -1)
+    model.tie_weights()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+
+
+def read_weights(
+    files: list[Path],
+    wanted: Mapping[str, tuple[int, ...]],
+    rename: Callable[[str], str | None],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    cut: Collection[str] = (),
+) -> dict[str, Tensor]:
+    """The wanted tensors (name and shape) out of stored ones; `rename` gives our name of a stored tensor, None for one
+    to pass over. Tensors named in `cut` may have more rows than wanted, which are dropped.
+
+    Raises one ValueError that lists all that is missing, unexpected or misshapen.
+    """
     weights: dict[str, Tensor] = {}
     unexpected: list[str] = []
     misshapen: list[str] = []
     for stored_name, piece, file in _tensors(files):
-        name = _our_name(stored_name) if published else stored_name
-        if tied and name == "lm_head.weight":
-            continue  # the tie wins over a stored projection
+        name = rename(stored_name)
+        if name is None:
+            continue
         if name not in wanted:
             unexpected.append(stored_name)
             continue
         shape = tuple(piece.get_shape())
         tensor = file.get_tensor(stored_name)
-        if published and name in _VOCABULARY and shape[0] > wanted[name][0]:
+        if name in cut and shape[0] > wanted[name][0]:
             tensor = tensor[: wanted[name][0]]
         if tuple(tensor.shape) != wanted[name]:
             misshapen.append(f"{stored_name} {list(shape)} instead of {list(wanted[name])}")
@@ -376,14 +407,7 @@ def _fill(
     ]
     if faults:
         raise ValueError(f"the weights do not fit the checkpoint's config.json; {'; '.join(faults)}")
-    model.load_state_dict(weights, strict=False, assign=True)
-    rotary = model.language_model.rotary_emb
-    model.language_model.rotary_emb = type(rotary)(rotary.config).to(device)
-    embeddings = model.vision_tower.embeddings
-    embeddings.position_ids = torch.arange(embeddings.num_positions, device=device).expand(1, -1)
-    model.tie_weights()
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    return weights
 
 
 def _wanted_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype | None:
@@ -402,13 +426,13 @@ def _wanted_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torc
 
 def _generation_config(folder: Path, tokenizer: Any) -> GenerationConfig:
     """The checkpoint's generation settings, made greedy: its repetition penalty and end tokens stay, sampling goes."""
-    settings = _read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
+    settings = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
     for sampling in ("do_sample", "temperature", "top_k", "top_p", "transformers_version"):
         settings.pop(sampling, None)
-    return _with_ends(GenerationConfig(**settings), tokenizer)
+    return with_ends(GenerationConfig(**settings), tokenizer)
 
 
-def _with_ends(config: GenerationConfig, tokenizer: Any) -> GenerationConfig:
+def with_ends(config: GenerationConfig, tokenizer: Any) -> GenerationConfig:
     """The same settings, with end and padding tokens filled in from the tokenizer where they are not set."""
     if config.eos_token_id is None:
         config.eos_token_id = tokenizer.convert_tokens_to_ids(END_OF_ANSWER)

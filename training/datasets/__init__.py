@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from training import album
 from training.datasets import (
     aerial_airport,
     aerial_cars,
@@ -163,9 +164,11 @@ def read_all(root: Path, split: str, names: Sequence[str] | None = None) -> list
     """All records of a split ("train", "val" or "test") of the named sets, which lie in `root` by their names.
 
     Without `names`, the sets that are there and have this split; `FileNotFoundError` when a named one, or every one,
-    is not.
+    is not. `root` may also be one file, written by `training.album`.
     """
     root, known = Path(root), SETS | PAPER
+    if root.is_file():
+        return list(album.read(root, split, names))
     if names is None:
         chosen = [name for name, facts in known.items() if split in facts.splits and (root / name).is_dir()]
     else:
