@@ -625,6 +625,98 @@ def _centre_words(world: World, numbers: Sequence[int]) -> str:
     return places.pop() if len(places) == 1 else ""
 
 
+def _has(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def moved_words(noun: str, arrived: int, left: int, where: str, place: str = "") -> tuple[str, ...]:
+    """What to say of so many that came and went; `place` is where the only one did."""
+    a, b = arrived, left
+    if a and b:
+        return (
+            f"{_counted(a, noun)} {_has(a)} arrived and {_counted(b, noun)} {_has(b)} left {where} .",
+            f"{_counted(b, noun)} {_has(b)} left and {_counted(a, noun)} {_has(a)} arrived {where} .",
+            f"{_counted(a, noun)} arrived and {_counted(b, noun)} left .",
+        )
+    said = (
+        (
+            f"{_counted(a, noun)} {_has(a)} arrived {where} .",
+            f"{_counted(a, noun)} {_has(a)} appeared {where} .",
+            f"there {_verb(a)} {_counted(a, noun)} more {where} .",
+        )
+        if a
+        else (
+            f"{_counted(b, noun)} {_has(b)} left {where} .",
+            f"{_counted(b, noun)} {_has(b)} disappeared {where} .",
+            f"{_counted(b, noun)} {_verb(b)} no longer {where} .",
+        )
+    )
+    return (*said, f"{with_article(noun)} has {'arrived' if a else 'left'} {place} .") if place else said
+
+
+def built_words(noun: str, built: int, gone: int, beside: str, place: str = "") -> tuple[str, ...]:
+    """What to say of so many put up and taken down; `place` is where all of them are, when they are together."""
+    a, b = built, gone
+    if a and b:
+        return (
+            f"{_counted(a, noun)} {_has(a)} been built and {_counted(b, noun)} {_has(b)} been demolished .",
+            f"{_counted(b, noun)} {_has(b)} been removed and {_counted(a, noun)} {_has(a)} been built .",
+            f"{_counted(a, noun)} {_has(a)} appeared and {_counted(b, noun)} {_has(b)} disappeared .",
+        )
+    said = (
+        (
+            f"{_counted(a, noun)} {_has(a)} been built{beside} .",
+            f"{_counted(a, noun)} {_has(a)} appeared{beside} .",
+            f"there {_verb(a)} {_counted(a, f'new {noun}')}{beside} .",
+        )
+        if a
+        else (
+            f"{_counted(b, noun)} {_has(b)} been demolished .",
+            f"{_counted(b, noun)} {_has(b)} been removed{beside} .",
+            f"{_counted(b, noun)} {_has(b)} disappeared .",
+        )
+    )
+    if not place:
+        return said
+    count = a or b
+    which = with_article(noun) if count == 1 else _counted(count, noun)
+    return (*said, f"{which} {_has(count)} been {'built' if a else 'demolished'} {place} .")
+
+
+def flooded_words(noun: str, rose: bool) -> tuple[str, ...]:
+    """What to say of a "river" or "pond" whose water rose over the land, or fell."""
+    if rose:
+        return (
+            f"the land beside the {noun} has been flooded .",
+            f"the {noun} has flooded its banks .",
+            f"the water of the {noun} covers more land than before .",
+            f"the {noun} has become wider .",
+        )
+    return (
+        f"the water of the {noun} has receded .",
+        f"the {noun} has become {'narrower' if noun == 'river' else 'smaller'} .",
+        f"the land beside the {noun} is no longer under water .",
+    )
+
+
+def trees_words(count: int, planted: bool) -> tuple[str, ...]:
+    """What to say of several trees that were planted or felled."""
+    many = "many" if count > 10 else "several"
+    if planted:
+        return ("some trees have been planted .", "some trees have grown .", f"{many} trees have appeared .")
+    return ("some trees have been removed .", "some trees have been cut down .", f"{many} trees have disappeared .")
+
+
+def cleared_words(place: str = "") -> tuple[str, ...]:
+    """What to say of a piece of forest that became bare land."""
+    said = (
+        "a part of the forest has been cleared .",
+        "some trees have been cut down and the land is bare now .",
+        "a piece of forest has become bare land .",
+    )
+    return (*said, f"a piece of forest has been cleared {place} .") if place else said
+
+
 def _movers(world: World, dice: Dice, name: str, where: str) -> _Edit | None:
     """Airplanes, ships or cars that came and went."""
     there = _some_of(world, (name,), dice)
@@ -634,40 +726,14 @@ def _movers(world: World, dice: Dice, name: str, where: str) -> _Edit | None:
     total = dice.whole(1, most)
     come = dice.whole(0, total)
     arrived, left = there[:come], there[come:total]
-    a, b = len(arrived), len(left)
-
-    def has(n: int) -> str:
-        return "has" if n == 1 else "have"
-
     noun = {
         "airplane": "airplane",
         "ship": str(dice.pick(("ship", "boat"))) if world.facts.get("marina") else "ship",
         "car": "car",
     }[name]
-    said = []
-    if a and b:
-        said += [
-            f"{_counted(a, noun)} {has(a)} arrived and {_counted(b, noun)} {has(b)} left {where} .",
-            f"{_counted(b, noun)} {has(b)} left and {_counted(a, noun)} {has(a)} arrived {where} .",
-            f"{_counted(a, noun)} arrived and {_counted(b, noun)} left .",
-        ]
-    elif a:
-        said += [
-            f"{_counted(a, noun)} {has(a)} arrived {where} .",
-            f"{_counted(a, noun)} {has(a)} appeared {where} .",
-            f"there {_verb(a)} {_counted(a, noun)} more {where} .",
-        ]
-    else:
-        said += [
-            f"{_counted(b, noun)} {has(b)} left {where} .",
-            f"{_counted(b, noun)} {has(b)} disappeared {where} .",
-            f"{_counted(b, noun)} {_verb(b)} no longer {where} .",
-        ]
-    for numbers, verb in ((arrived, "arrived"), (left, "left")):
-        place = _centre_words(world, numbers) if len(numbers) == 1 and not (a and b) else ""
-        if place:
-            said.append(f"{with_article(noun)} has {verb} {place} .")
-    return _Edit(_with_wakes(world, arrived), _with_wakes(world, left), tuple(said))
+    place = _centre_words(world, arrived or left) if total == 1 else ""
+    said = moved_words(noun, len(arrived), len(left), where, place)
+    return _Edit(_with_wakes(world, arrived), _with_wakes(world, left), said)
 
 
 def _with_wakes(world: World, numbers: Sequence[int]) -> frozenset[int]:
@@ -688,40 +754,12 @@ def _buildings(world: World, dice: Dice) -> _Edit | None:
     mode = dice.unit()
     built = there[:total] if mode < 0.62 else there[: total // 2] if mode < 0.75 else []
     gone = [i for i in there[:total] if i not in built]
-    a, b = len(built), len(gone)
     noun = {"house": str(dice.pick(("house", "building"))), "building": "building", "storage tank": "storage tank"}[
         name
     ]
     beside = " beside the road" if world.facts.get("density") else ""
-
-    def has(n: int) -> str:
-        return "has" if n == 1 else "have"
-
-    said = []
-    if a and b:
-        said = [
-            f"{_counted(a, noun)} {has(a)} been built and {_counted(b, noun)} {has(b)} been demolished .",
-            f"{_counted(b, noun)} {has(b)} been removed and {_counted(a, noun)} {has(a)} been built .",
-            f"{_counted(a, noun)} {has(a)} appeared and {_counted(b, noun)} {has(b)} disappeared .",
-        ]
-    elif a:
-        said = [
-            f"{_counted(a, noun)} {has(a)} been built{beside} .",
-            f"{_counted(a, noun)} {has(a)} appeared{beside} .",
-            f"there {_verb(a)} {_counted(a, f'new {noun}')}{beside} .",
-        ]
-    else:
-        said = [
-            f"{_counted(b, noun)} {has(b)} been demolished .",
-            f"{_counted(b, noun)} {has(b)} been removed{beside} .",
-            f"{_counted(b, noun)} {has(b)} disappeared .",
-        ]
-    place = _centre_words(world, built or gone)
-    if place and not (a and b):
-        count = a or b
-        which = with_article(noun) if count == 1 else _counted(count, noun)
-        said.append(f"{which} {has(count)} been {'built' if a else 'demolished'} {place} .")
-    return _Edit(frozenset(built), frozenset(gone), tuple(said))
+    said = built_words(noun, len(built), len(gone), beside, _centre_words(world, built or gone))
+    return _Edit(frozenset(built), frozenset(gone), said)
 
 
 def _development(world: World, dice: Dice) -> _Edit | None:
@@ -766,19 +804,8 @@ def _flood(world: World, dice: Dice) -> _Edit | None:
     if len(world.items) == first:
         return None
     if dice.chance(0.75):
-        said = (
-            f"the land beside the {noun} has been flooded .",
-            f"the {noun} has flooded its banks .",
-            f"the water of the {noun} covers more land than before .",
-            f"the {noun} has become wider .",
-        )
-        return _Edit(frozenset({first}), frozenset(), said)
-    said = (
-        f"the water of the {noun} has receded .",
-        f"the {noun} has become {'narrower' if noun == 'river' else 'smaller'} .",
-        f"the land beside the {noun} is no longer under water .",
-    )
-    return _Edit(frozenset(), frozenset({first}), said)
+        return _Edit(frozenset({first}), frozenset(), flooded_words(noun, True))
+    return _Edit(frozenset(), frozenset({first}), flooded_words(noun, False))
 
 
 def _clearing(world: World, dice: Dice) -> _Edit | None:
@@ -802,32 +829,14 @@ def _clearing(world: World, dice: Dice) -> _Edit | None:
                 px, py = item.outline.mean(0)
                 if 0 <= px < world.size and 0 <= py < world.size and mask.getpixel((int(px), int(py))):
                     felled.append(i)
-        place = _centre_words(world, [first])
-        said = [
-            "a part of the forest has been cleared .",
-            "some trees have been cut down and the land is bare now .",
-            "a piece of forest has become bare land .",
-        ]
-        if place:
-            said.append(f"a piece of forest has been cleared {place} .")
-        return _Edit(frozenset({first}), frozenset(felled), tuple(said))
+        return _Edit(frozenset({first}), frozenset(felled), cleared_words(_centre_words(world, [first])))
     trees = [i for i, item in enumerate(world.items) if item.radius >= 3]
     if len(trees) < 4:
         return None
     many = dice.whole(3, max(3, len(trees) * 2 // 3))
     if dice.chance(0.5):
-        said = (
-            "some trees have been removed .",
-            "some trees have been cut down .",
-            f"{'many' if many > 10 else 'several'} trees have disappeared .",
-        )
-        return _Edit(frozenset(), frozenset(int(i) for i in dice.some(trees, many)), said)
-    said = (
-        "some trees have been planted .",
-        "some trees have grown .",
-        f"{'many' if many > 10 else 'several'} trees have appeared .",
-    )
-    return _Edit(frozenset(int(i) for i in dice.some(trees, many)), frozenset(), said)
+        return _Edit(frozenset(), frozenset(int(i) for i in dice.some(trees, many)), trees_words(many, False))
+    return _Edit(frozenset(int(i) for i in dice.some(trees, many)), frozenset(), trees_words(many, True))
 
 
 _EDITS: tuple[tuple[float, str, tuple[str, ...]], ...] = (
