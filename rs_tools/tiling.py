@@ -17,6 +17,9 @@ WHOLE = 1.5
 MARGIN = 1 / 8
 """Least share of a tile's side that is seen beyond its core where another tile follows."""
 
+REPEATED = 0.7
+"""From this IoU on, a box of an answer is one that the answer has named before."""
+
 MAX_TILES = 4096
 
 
@@ -103,6 +106,18 @@ class Piece:
     def is_cut(self) -> bool:
         """Whether the edge of the view cuts the object."""
         return bool(self.cut_sides)
+
+
+def distinct(boxes: Sequence[Box]) -> list[Box]:
+    """The boxes of one answer without those that repeat an earlier one (IoU >= 0.7): no two objects lie like that.
+
+    A network that writes boxes one by one is apt to write the same one again and again.
+    """
+    kept: list[Box] = []
+    for box in boxes:
+        if all(box.iou(other) < REPEATED for other in kept):
+            kept.append(box)
+    return kept
 
 
 def merge(pieces: Sequence[Piece]) -> list[Piece]:

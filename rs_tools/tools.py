@@ -125,9 +125,12 @@ def ground_object(
     tiles = tiling.cover(scene.grid.width, scene.grid.height, model.tile_size)
     asking = _Asking(model, progress, cancel, total=len(tiles))
     pieces: list[tiling.Piece] = []
+    repeated = 0
     for number, (tile, _, answer) in enumerate(asking.tiles([scene], tiles, Task.GROUND, query)):
-        boxes = asking.read(answer, lambda text: text_box.decode(text))
-        pieces += [tiling.Piece(_from_percent(box, tile.view), tile, answer.confidence, number) for box in boxes or ()]
+        told = [_from_percent(box, tile.view) for box in asking.read(answer, lambda text: text_box.decode(text)) or ()]
+        boxes = tiling.distinct(told)
+        repeated += len(told) - len(boxes)
+        pieces += [tiling.Piece(box, tile, answer.confidence, number) for box in boxes]
     asking.demand_an_answer(scene, f"boxes of '{query}'")
     found = sorted(tiling.merge(pieces), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left))
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
@@ -136,7 +139,7 @@ def ground_object(
             **asking.facts(),
             confidence=asking.confidence,
             image=ImageInfo.of(scene),
-            warnings=[*scene.warnings, *asking.warnings(tiles)],
+            warnings=[*scene.warnings, *asking.warnings(tiles), *_said_again(repeated)],
             query=query,
             found=bool(boxes_found),
             count=len(boxes_found),
@@ -610,6 +613,12 @@ def _no_valid_pixel(scene: Scene) -> RasterError:
 
 
 # Boxes --------------------------------------------------------------------------------------------------------------
+
+
+def _said_again(repeated: int) -> list[str]:
+    if not repeated:
+        return []
+    return [f"The model told {repeated} boxes twice; each place counts once. Read the count with care."]
 
 
 def _from_percent(box: tuple[float, float, float, float], window: Window) -> Box:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rs_tools.errors import TooLarge
 from rs_tools.geometry import Box, Window
-from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, cover, merge
+from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, cover, distinct, merge
 
 lengths = st.integers(1, 3000)
 sizes = st.sampled_from([8, 31, 96, 256, 384])
@@ -125,3 +125,8 @@ def test_boxes_of_one_answer_are_never_merged() -> None:
     [tile] = cover(300, 300, 384)
     pieces = [Piece(Box(10, 10, 50, 50), tile, 0.9, 0), Piece(Box(12, 10, 52, 50), tile, 0.8, 0)]
     assert len(merge(pieces)) == 2
+
+
+def test_a_box_that_an_answer_repeats_is_one_object_and_neighbours_stay_two() -> None:
+    plane, again, neighbour = Box(10, 10, 30, 30), Box(11, 10, 30, 30), Box(18, 10, 38, 30)
+    assert distinct([plane, again, neighbour, plane]) == [plane, neighbour]

@@ -753,3 +753,11 @@ def test_real_rasters_go_through_every_tool(shared: Path) -> None:
     )
     assert result.image.width == 934
     assert len(result.steps) == 6
+
+
+def test_a_box_told_again_and_again_counts_once_and_is_said() -> None:
+    plane = "[10, 10, 30, 30], "
+    image = Image.new("RGB", (100, 100))
+    found = ground_object(image, "plane", model=ScriptedModel({Task.GROUND: plane * 3 + "[60, 60, 80, 80]"}))
+    assert found.count == 2
+    assert any("told 2 boxes twice" in warning for warning in found.warnings)
