@@ -37,10 +37,11 @@ format: $(READY)
 
 check: lint types test
 
-# make evaluate DATA=folder: the embedded model on the test splits that are there.
+# make evaluate DATA=folder: the embedded model on the test splits that are there; writes the card's table of scores anew.
+# Stop it at any time: the same command goes on. The report stands in runs/eval.
 DATA ?= ../shared/data
 evaluate: $(READY)
-	$(BIN)/python -m training.evaluate --data $(DATA)
+	$(BIN)/python -m training.evaluate --data $(DATA) --card vlm/nano/MODEL_CARD.md
 
 # After a deliberate change of a tool's parameters: write the schema snapshots anew, then read the difference in git.
 schemas: $(READY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import vlm
 from rs_tools.testing import ScriptedModel
 from training import evaluate, exams, protocols, report
+from training.datasets.aid_rsicd import SCENES as AID
+from training.datasets.nwpu_resisc45 import SCENES as NWPU
+from training.datasets.siri_whu import SCENES as SIRI
 from training.datasets.ucmerced import OBJECTS
+from training.datasets.ucmerced import SCENES as UCM
+from training.datasets.vaihingen import TEST as AREAS
+from training.datasets.whu_rs19 import SCENES as WHU_RS19
 from training.evaluate import Predictions
 from training.exams import DEFAULT, EXAMS
 from training.protocols import BENCHMARKS, Line
@@ -511,6 +519,53 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, rows in lists.items():
         (rsvqa / f"LR_split_test_{name}.json").write_text(json.dumps({name: rows}))
 
+    for name, base, scenes, ending in (
+        ("aid", "AID", AID, "jpg"),
+        ("whu_rs19", "WHU-RS19", WHU_RS19, "jpg"),
+        ("siri_whu", "SIRI-WHU", SIRI, "tif"),
+        ("nwpu_resisc45", "NWPU-RESISC45", NWPU, "jpg"),
+        ("ucm", "UCMerced_LandUse/Images", UCM, "tif"),
+    ):
+        for scene in scenes:
+            for number in range(0, 100, 5) if name in ("ucm", "nwpu_resisc45") else (1,):
+                shown = f"{scene}_{number + 1:03}" if name == "nwpu_resisc45" else f"{scene}{number:02}"
+                save(root / name / base / scene / f"{shown}.{ending}", np.full((8, 8, 3), number, np.uint8))
+
+    for split, said in (("test", ("yes", "no")), ("test_phili", ("no", "yes"))):
+        noise(root / "rsvqa_hr/Data/0.tif", 512)
+        lists["answers"] = [{"id": i, "active": True, "answer": answer} for i, answer in enumerate(said)]
+        for name, rows in lists.items():
+            (root / f"rsvqa_hr/USGS_split_{split}_{name}.json").write_text(json.dumps({name: rows}))
+
+    bench = root / "vrsbench"
+    noise(bench / "Images_val/P0003_0001.png", 512)
+    row = {"image_id": "P0003_0001.png", "question_id": 0}
+    lists_of = {
+        "Cap": {"question": "Describe the image", "ground_truth": "Three cars stand by a road."},
+        "vqa": {"question": "Is it day?", "ground_truth": "Yes"},
+        "referring": {"question": "The red car", "ground_truth": "{<10><20><30><40>}", "is_unique": True},
+    }
+    for name, more in lists_of.items():
+        (bench / f"VRSBench_EVAL_{name}.json").write_text(json.dumps([{**row, **more}]))
+
+    opt = root / "opt_rsvg"
+    for folder in ("Annotations", "split"):
+        (opt / folder).mkdir(parents=True)
+    noise(opt / "Image/00001.jpg", 800)
+    (opt / "Annotations/00001.xml").write_text(xml)
+    (opt / "split/test.txt").write_text("0\n1\n")
+
+    colours = np.array([(255, 255, 255), (0, 0, 255), (0, 0, 0), (255, 0, 0)], np.uint8)
+    for area in AREAS:
+        noise(root / f"vaihingen/top/top_mosaic_09cm_area{area}.tif", 96)
+        label = np.kron(rng.integers(0, 4, (GRID, GRID)), np.ones((8, 8), int))
+        save(root / f"vaihingen/gts_eroded/top_mosaic_09cm_area{area}_noBoundary.tif", colours[label])
+    noise(root / "vdd/test/src/0.JPG", 240)
+    save(
+        root / "vdd/test/gt/0.png",
+        np.kron(rng.integers(0, 7, (GRID, GRID), dtype=np.uint8), np.ones((20, 20), np.uint8)),
+    )
+
     udd = root / "udd5/UDD/UDD5/val"
     noise(udd / "src/0.JPG", 240)
     save(udd / "gt/0.png", np.kron(rng.integers(0, 5, (GRID, GRID), dtype=np.uint8), np.ones((20, 20), np.uint8)))
@@ -582,6 +637,33 @@ def test_a_benchmark_is_read_asked_kept_and_scored(public: Path, tmp_path: Path,
         evaluate.run_benchmark(model, bench, public, out=tmp_path, wording=1)
 
 
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_is_asked_and_scored_by_every_protocol(
+    public: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = BENCHMARKS[name]
+    words = {
+        Task.CLASSIFY: "river",
+        Task.CAPTION: "a road with cars",
+        Task.QUESTION: "yes",
+        Task.DESCRIBE_CHANGE: "a house is built",
+        Task.GROUND: "[10, 10, 30, 30]",
+    }
+    model = Scripted(lambda query: words.get(query.task) or text_mask.encode(np.ones((GRID, GRID), bool), query.text))
+    items, rows, _ = evaluate.run_benchmark(model, bench, public, out=tmp_path, limit=3)
+    assert 0 < len(items) == len(rows) <= 3
+    # The kept file alone is enough for the report under every protocol.
+    evaluate.main(["--benchmark", name, "--predictions", str(tmp_path / "predictions.jsonl"), "--protocol", "all",
+                   "--out", str(tmp_path / "scored")])  # fmt: skip
+    printed = capsys.readouterr().out
+    told = (tmp_path / "scored/report.md").read_text()
+    for protocol in protocols.protocols_of(bench.kind):
+        assert f"| {name} ({protocol}) | {bench.data} |" in printed
+        assert f"## {name}: {protocol}" in told
+    for figure in bench.figures:
+        assert figure.paper is None or f"| {figure.metric} |" not in told or f"| {figure.paper:.2f} |" in told
+
+
 def test_a_benchmark_without_its_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         evaluate.run_benchmark(blind(), BENCHMARKS["dior-rsvg"], tmp_path, out=tmp_path / "out")
@@ -597,3 +679,94 @@ def test_the_report_of_a_default_run_has_a_part_for_every_exam(data: Path, tmp_p
     assert all(f"<h2>{section.title}" in page for section in sections)
     assert page.count("<article") > 50
     assert report.markdown("Evaluation", "", sections).count("\n## ") == len(names)
+
+
+# ---------------------------------------------------------------- progress, card
+
+
+def test_the_time_left_goes_by_the_pace_of_each_exam() -> None:
+    progress = evaluate.Progress({"quick": (10, 1.0), "slow": (10, 20.0)})
+    assert progress.left == 0
+    assert progress.bar(10) == "[..........]   0 %"
+    progress.went("quick", 5, 10.0)
+    # Five more at 2 s, and ten that cost twenty times as much.
+    assert progress.left == pytest.approx(5 * 2 + 10 * 40)
+    progress.went("quick", 5, 10.0)
+    progress.went("slow", 2, 20.0)
+    # Once it has begun, its own pace counts.
+    assert progress.left == pytest.approx(8 * 10)
+    assert progress.bar(10) == "[###.......]  33 %"
+    assert progress.words() == "12/20 in all, about 0:01:20 left"
+    progress.went("slow", 8, 80.0)
+    assert progress.bar(10) == "[##########] 100 %"
+
+
+def test_change_is_asked_once_for_all_exams_of_change(data: Path, tmp_path: Path) -> None:
+    names = ["change", "change_direct", "change_steps", "change_captions"]
+    one, all_of_them = oracle(data, names), oracle(data, names)
+    evaluate.evaluate(one, data, names=names[:1], out=tmp_path / "one")
+    evaluate.evaluate(all_of_them, data, names=names, out=tmp_path / "all")
+    assert len(one.queries) == len(all_of_them.queries) > 0
+
+
+def card(folder: Path) -> Path:
+    path = folder / "MODEL_CARD.md"
+    path.write_text(f"# A model\n\nProse | with a bar.\n{evaluate.BEGIN}\nold\n{evaluate.END}\n\nLast words.")
+    return path
+
+
+def test_the_card_gets_the_scores_between_its_marks_and_keeps_its_prose(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    path, mine = card(tmp_path), evaluate.fingerprint(str(tmp_path))
+    lines = evaluate.evaluate(oracle(data), data, out=tmp_path / "out", weights=mine)
+    command = ["--data", str(data), "--predictions", str(tmp_path / "out/predictions.jsonl"), "--card", str(path)]
+    evaluate.main(command)
+    told = path.read_text()
+    assert told.startswith(f"# A model\n\nProse | with a bar.\n{evaluate.BEGIN}\nBy `make evaluate`")
+    assert told.endswith(f"\n\n{evaluate.END}\n\nLast words.")
+    assert "old" not in told.partition(evaluate.BEGIN)[2]
+    plain = [x for x in lines if x.metric not in evaluate.SIDE_SHOWS and x.task != "change_steps"]
+    assert evaluate.table(plain) in told
+    assert "| airbus_change: airplane, direct change | 4 |" in told
+    assert f"weights {mine}" in told
+    # The same answers give the same card, to the letter.
+    evaluate.main(command)
+    assert path.read_text() == told
+    # Of other weights it takes no scores, and without its marks it is left as it is.
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(SystemExit, match="is of the weights"):
+        evaluate.main(command)
+    assert path.read_text() == told
+    for bad in ("", evaluate.BEGIN, f"{evaluate.END}{evaluate.BEGIN}", told + told):
+        path.write_text(bad)
+        with pytest.raises(ValueError, match="put them in"):
+            evaluate.refresh_card(path, "words")
+        assert path.read_text() == bad
+    capsys.readouterr()
+
+
+def test_the_embedded_models_card_has_the_marks(tmp_path: Path) -> None:
+    shown = Path(vlm.__file__).parent / "nano/MODEL_CARD.md"
+    text = shown.read_text(encoding="utf-8")
+    copy = tmp_path / "MODEL_CARD.md"
+    copy.write_text(text, encoding="utf-8")
+    evaluate.refresh_card(copy, "words")
+    told = copy.read_text(encoding="utf-8")
+    assert told.partition(evaluate.BEGIN)[0] == text.partition(evaluate.BEGIN)[0]
+    assert told.partition(evaluate.END)[2] == text.partition(evaluate.END)[2]
+
+
+def test_each_model_and_each_of_its_weights_has_a_folder_of_its_own() -> None:
+    def folder(*words: str, weights: str = "0123456789") -> str:
+        asked = argparse.Namespace(model="embedded", split="test", benchmark=None, out=None)
+        for word in words:
+            name, value = word.split("=")
+            setattr(asked, name, value)
+        return str(evaluate._folder(asked, weights))
+
+    assert folder() == str(evaluate.OUT / "embedded-01234567-test")
+    others = [folder("model=runs/n3"), folder("split=val"), folder("benchmark=aid"), folder(weights="9" * 16)]
+    assert len({folder(), *others}) == 5
+    assert folder("out=there") == "there"

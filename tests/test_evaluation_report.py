@@ -60,6 +60,37 @@ def test_the_markdown_says_the_same_in_tables() -> None:
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
+def test_the_markdown_has_confusions_confidence_and_the_gallery_too(tmp_path: Path) -> None:
+    text = report.markdown("Title", "Words.", [scenes()], tmp_path)
+    assert "| port <b> | pond | 4 | 100.0 |" in text
+    assert "Expected calibration error" in text
+    assert re.search(r"\| 80 to 87 \| 2 \| 81\.67 \| 0\.00 \|", text)
+    links = re.findall(r"!\[(best|median|worst)\]\((pictures/[^)]+\.jpg)\)", text)
+    assert [rank for rank, _ in links] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 3
+    assert all((tmp_path / path).is_file() for _, path in links)
+    assert len({path for _, path in links}) == 7
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+    # Without a folder it is words alone.
+    assert "pictures/" not in report.markdown("Title", "Words.", [scenes()])
+
+
+def test_a_bar_or_a_line_break_in_an_answer_cannot_break_a_table() -> None:
+    section = scenes()
+    [part] = section.parts
+    rows = [{**row, "answer": "a | b\nc"} for row in part.rows]
+    odd = Part(part.data, part.kind, part.scored, rows, part.asks, part.pictures)
+    assert "a \\| b c" in report.markdown("T", "", [Section("s", section.lines, parts=[odd])])
+
+
+def test_each_box_that_was_said_counts_in_its_reliability_diagram() -> None:
+    cases = [Case(0.5, True, 0.5)]
+    scored = protocols.Scored([], cases, sure=[(0.9, True), (0.9, False), (0.1, False)])
+    assert scored.judgements == [(0.9, True), (0.9, False), (0.1, False)]
+    assert protocols.Scored([], cases).judgements == [(0.5, True)]
+    assert protocols.Scored([], [Case(0.5, None, 0.5), Case(0.5, True)]).judgements == []
+
+
 def test_without_pictures_the_examples_are_words() -> None:
     section = scenes()
     [part] = section.parts

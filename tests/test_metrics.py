@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import metrics
@@ -178,6 +178,7 @@ def test_meteor_of_a_corpus_is_of_the_sums() -> None:
     assert metrics.meteor_of(np.vstack([counts[:1]] * 9)) == pytest.approx(1 - 0.6 * (1 / 3) ** 0.2)
 
 
+@settings(deadline=None)
 @given(st.text("abc ", max_size=14), st.text("abc ", min_size=1, max_size=14).filter(str.strip))
 def test_meteor_matches_all_that_can_be_matched(said: str, truth: str) -> None:
     [[matched, chunks, length, wanted]] = metrics.meteor_counts([said], [[truth]])
@@ -224,6 +225,7 @@ def test_a_box_without_area_overlaps_nothing() -> None:
     assert metrics.box_iou([], [[0, 0, 1, 1]]).shape == (0, 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=8, max_size=8), st.floats(0.01, 100), st.floats(-50, 50))
 def test_iou_ignores_order_scale_and_place(numbers: list[float], scale: float, shift: float) -> None:
     one = [min(numbers[0], numbers[2]), min(numbers[1], numbers[3]), *np.maximum(numbers[:2], numbers[2:4]) + 0.5]
@@ -360,6 +362,7 @@ def test_f1_and_iou_say_the_same_thing_twice() -> None:
     assert metrics.precision_recall_f1(0, 0, 0) == (0, 0, 0)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 500), st.integers(1, 5000))
 def test_prevalence_follows_from_precision_recall_and_accuracy(right: int, wrong: int, missed: int, quiet: int) -> None:
     found = metrics.change_scores(right, wrong, missed, quiet)
@@ -370,6 +373,7 @@ def test_prevalence_follows_from_precision_recall_and_accuracy(right: int, wrong
 # ---------------------------------------------------------------- how sure
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
 def test_the_gaps_of_the_reliability_diagram_are_the_calibration_error(answers: list[tuple[float, bool]]) -> None:
     sure, right = [c for c, _ in answers], [r for _, r in answers]

@@ -18,7 +18,9 @@ Decisions. Masks: one query per class; where masks overlap the surer answer wins
 a pixel that no mask claims is wrong, as is an unread one; unlabelled ground is left out. Boxes: an airplane cut by the
 border of its scene is neither asked for nor counted wrong; other vehicles than cars are not cars. Grounding: the first
 box of the answer counts. Questions: yes and no are asked equally often, and left out where only one of them occurs.
-Change: `--tasks change_steps` makes a mask of each step of `detect_changes` alone and together, to choose by.
+Change: `change_steps` makes a mask of each step of `detect_changes` alone and together, to choose by.
+
+`--card FILE` writes the scores into a model card, between its two marks.
 """
 
 from __future__ import annotations
@@ -40,12 +42,12 @@ from numpy.typing import NDArray
 
 import vlm
 from rs_tools import tools
-from rs_tools.errors import UnreadableAnswer
 from rs_tools.model import VisionModel, load_model
-from training import metrics, protocols, report
+from training import exams, metrics, protocols, report
 from training.exams import (
     DEFAULT,
     EXAMS,
+    Exam,
     Item,
     Reply,
     by_data,
@@ -57,11 +59,13 @@ from training.exams import (
     in_batch,
     index_image,
     items_of,
+    mask_per_class,
     numbered,
     picture,
     segment,
     steps_or_direct,
 )
+from training.notebook import Notebook
 from training.pictures import size_of
 from training.protocols import BENCHMARKS, ROWS, Benchmark, Case, Context, Line, Scored, pack, protocols_of
 from training.samples import Record
@@ -69,6 +73,8 @@ from vlm import text_box, text_mask
 from vlm.prompts import Query, Task, list_categories
 
 OUT = Path("runs/eval")
+SMALL, AT_ONCE, FEW = 100_000_000, 64, 16
+"""Weights up to which a network is asked so many questions at once; larger ones are asked few."""
 
 # ---------------------------------------------------------------- rows: what a protocol scores
 
@@ -124,7 +130,7 @@ def judged(name: str, items: list[Item], replies: list[Reply]) -> list[tuple[str
                 f1 = metrics.precision_recall_f1(right, wrong, missed)[2] if right + wrong + missed else 1.0
                 cases.append(Case(f1, f1 >= 0.5, report.mean_of(reply["confidence"]), item.record.dataset))
             rows = [{**reply, "annotation": item.truth} for item, reply in zip(asked, said, strict=True)]
-            found.append((data, Scored([], cases), where, rows))
+            found.append((data, Scored([], cases, sure=exams.sure_boxes(asked, said)), where, rows))
         elif name in KINDS:
             kind = KINDS[name]
             background = text_mask.OTHERS if text_mask.OTHERS in asked[0].record.mask_classes else ""
@@ -171,16 +177,7 @@ def _bench_items(bench: Benchmark, records: Iterable[Record]) -> Iterator[Item]:
 def _segment_changes(model: VisionModel, item: Item) -> Reply:
     """One change mask per class of a pair."""
     before, after = (picture(image) for image in item.record.images)
-    masks, sure, troubles = {}, {}, []
-    for name in item.truth:
-        try:
-            found = tools.detect_changes(before, after, name, "direct", model=model)
-        except UnreadableAnswer as trouble:
-            troubles.append(f"{name}: {trouble}")
-            continue
-        masks[name], sure[name] = pack(found.mask), found.confidence
-    reply: Reply = {"answer": masks, "confidence": sure}
-    return {**reply, "error": "; ".join(troubles)} if troubles else reply
+    return mask_per_class(item.truth, lambda name: tools.detect_changes(before, after, name, "direct", model=model))
 
 
 def _bench_ask(bench: Benchmark, reasoning: str, wording: int) -> Callable[[VisionModel, Sequence[Item]], list[Reply]]:
@@ -254,7 +251,7 @@ def run_benchmark(
     *,
     limit: int | None = None,
     out: Path = OUT,
-    batch: int = 16,
+    batch: int = 64,
     weights: str = "",
     reasoning: str = "steps",
     wording: int = 0,
@@ -268,7 +265,9 @@ def run_benchmark(
     items = drawn(list(_bench_items(bench, records_of(bench, root))), limit)
     if not items:
         raise ValueError(f"{root} holds nothing to ask for {bench.name}: check the folder")
-    _ask_all(model, {bench.name: (items, _bench_ask(bench, reasoning, wording))}, predictions, batch, tell)
+    exam = Exam((), lambda records: iter(()), _bench_ask(bench, reasoning, wording), lambda items, replies: [],
+                questions=4 if bench.kind in ("mask", "change_mask") else 1)  # fmt: skip
+    _ask_all(model, {bench.name: (items, exam)}, predictions, batch, tell)
     return (*predictions.of(bench.name, items), run)
 
 
@@ -348,7 +347,7 @@ def evaluate(
     names: Sequence[str] = DEFAULT,
     limit: int | None = None,
     out: Path = OUT,
-    batch: int = 16,
+    batch: int = 64,
     weights: str = "",
     tell: Callable[[str], None] = lambda text: None,
 ) -> list[Line]:
@@ -360,31 +359,69 @@ def evaluate(
     grid = int(getattr(model, "mask_grid", 24))
     run = {"model": model.name, "weights": weights, "split": split, "tile": model.tile_size, "grid": grid}
     predictions = Predictions.open(out / "predictions.jsonl", run)
-    exams = {name: (items_of(name, root, split, limit), EXAMS[name].ask) for name in names}
-    _ask_all(model, exams, predictions, batch, tell)
+    asked = {name: (items_of(name, root, split, limit), EXAMS[name]) for name in names}
+    _ask_all(model, asked, predictions, batch, tell)
     return score(predictions, root, names, limit)
 
 
 def _ask_all(
     model: VisionModel,
-    exams: Mapping[str, tuple[list[Item], Callable[[VisionModel, Sequence[Item]], list[Reply]]]],
+    asked: Mapping[str, tuple[list[Item], Exam]],
     predictions: Predictions,
     batch: int,
     tell: Callable[[str], None],
 ) -> None:
     """Ask what is not kept yet, in batches, each on disk before the next; tell how long the rest will take."""
     todo = {
-        name: ([item for item in items if (name, item.id) not in predictions.replies], ask)
-        for name, (items, ask) in exams.items()
+        name: ([item for item in items if (name, item.id) not in predictions.replies], exam)
+        for name, (items, exam) in asked.items()
     }
-    total, done, start = sum(len(items) for items, _ in todo.values()), 0, time.monotonic()
-    for name, (items, ask) in todo.items():
-        for first in range(0, len(items), batch):
-            group = items[first : first + batch]
-            predictions.add(name, group, ask(model, group))
-            done += len(group)
-            left = (time.monotonic() - start) / done * (total - done)
-            tell(f"{name} {first + len(group)}/{len(items)}, {done}/{total} in all, about {_clock(left)} left")
+    progress = Progress({name: (len(items), exam.cost) for name, (items, exam) in todo.items()})
+    notebook = Notebook(model, batch)
+    for name, (items, exam) in todo.items():
+        group = max(1, batch // exam.questions)
+        for first in range(0, len(items), group):
+            start, some = time.monotonic(), items[first : first + group]
+            predictions.add(name, some, notebook.through(lambda noted, some=some, exam=exam: exam.ask(noted, some)))
+            progress.went(name, len(some), time.monotonic() - start)
+            tell(f"{progress.bar()} {name} {first + len(some)}/{len(items)}, {progress.words()}")
+
+
+class Progress:
+    """How far a run is and how long it will take: an exam goes on as it went; one not begun, by its cost."""
+
+    def __init__(self, costs: Mapping[str, tuple[int, float]]) -> None:
+        """costs: number of items and cost of an item, in any one unit, by name of the exam."""
+        self.costs = dict(costs)
+        self.done = dict.fromkeys(costs, 0)
+        self.spent = dict.fromkeys(costs, 0.0)
+
+    def went(self, name: str, items: int, seconds: float) -> None:
+        """So many items of an exam took so long."""
+        self.done[name] += items
+        self.spent[name] += seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that the rest will take, as far as that can be told; 0 before anything is done."""
+        done = sum(self.done[name] * cost for name, (_, cost) in self.costs.items())
+        rate = sum(self.spent.values()) / done if done else 0.0
+        seconds = 0.0
+        for name, (count, cost) in self.costs.items():
+            pace = self.spent[name] / self.done[name] if self.done[name] else cost * rate
+            seconds += (count - self.done[name]) * pace
+        return seconds
+
+    def bar(self, width: int = 20) -> str:
+        """The share of the time that has passed, drawn."""
+        spent, left = sum(self.spent.values()), self.left
+        share = spent / (spent + left) if spent else 0.0
+        return f"[{'#' * int(width * share):.<{width}}] {int(100 * share):3d} %"
+
+    def words(self) -> str:
+        """Items done of all, and the time left."""
+        total = sum(count for count, _ in self.costs.values())
+        return f"{sum(self.done.values())}/{total} in all, about {_clock(self.left)} left"
 
 
 def score(predictions: Predictions, root: Path, names: Sequence[str] = DEFAULT, limit: int | None = None) -> list[Line]:
@@ -422,6 +459,57 @@ def _clock(seconds: float) -> str:
 
 table = report.table
 
+# ---------------------------------------------------------------- the model card
+
+BEGIN = "<!-- scores: written by `make evaluate`; what stands from here to the end mark is replaced -->"
+END = "<!-- end of the scores -->"
+SIDE_SHOWS = (
+    "BLEU-1",
+    "BLEU-2",
+    "BLEU-3",
+    "METEOR-exact",
+    "ROUGE-L",
+    "acc@0.7",
+    "cumulative IoU",
+    "OA",
+    "precision",
+    "recall",
+)
+"""Metrics that the report has and the card does without."""
+
+
+def card_words(run: Mapping[str, Any], lines: Sequence[Line], limit: int | None = None) -> str:
+    """What stands between the marks of a model card: which answers were scored, and the tables."""
+    plain = [x for x in lines if x.metric not in SIDE_SHOWS and x.task != "change_steps"]
+    steps = [x for x in lines if x.task == "change_steps" and x.metric != "F1 gain over direct"]
+    part = "all items" if limit is None else f"at most {limit} items of each, drawn by a fixed seed"
+    words = [
+        f"By `make evaluate` (`python -m training.evaluate --data DIR`) on the {run['split']} splits (by scene, "
+        f"tile, airport or sequence; never trained on), {part}; weights {run['weights']}. All but n and unread are "
+        "percentages, CIDEr x 100, and the count error is in objects. The floor is the score of an answer that does "
+        "not look at the image; the ceiling that of perfect answers after the model's grid of cells and percents.",
+        table(plain),
+    ]
+    if steps:
+        words += [
+            "`detect_changes`, by the ways in which its steps can make one mask (95 % intervals):",
+            report.compared(steps),
+            exams.steps_or_direct(lines),
+        ]
+    return "\n\n".join(part for part in words if part)
+
+
+def refresh_card(path: Path, words: str) -> None:
+    """Put the words between the marks of a model card and leave all else as it is; ValueError without the marks."""
+    text = path.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
+        raise ValueError(f"{path} should have one line {BEGIN!r} and after it one line {END!r}: put them in")
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    path.write_text(f"{before}{BEGIN}\n{words}\n\n{after}", encoding="utf-8")
+
+
+# ---------------------------------------------------------------- the command
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, evaluate or score again, print the table and write it beside the answers."""
@@ -446,8 +534,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--split", choices=("test", "val"), default="test", help="val is for choosing, test for telling"
     )
-    parser.add_argument("--out", type=Path, help="where answers, table and report are kept (default runs/eval)")
-    parser.add_argument("--batch", type=int, default=16, help="questions asked at once")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="where answers, table and report are kept; the same command goes on with what is there (default: a folder "
+        "of the model's own in runs/eval)",
+    )
+    parser.add_argument("--card", type=Path, help="model card whose table of scores is written anew")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        help=f"questions asked at once (default {AT_ONCE}; {FEW} of a network of a billion weights)",
+    )
     parser.add_argument("--device", help="where the model runs, e.g. cpu or cuda")
     parser.add_argument("--predictions", type=Path, help="score this file; no model is loaded")
     parser.add_argument("--reasoning", choices=("steps", "direct"), default="steps", help="of change benchmarks")
@@ -462,17 +560,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"unknown task(s) {', '.join(unknown)}: use {', '.join(EXAMS)}")
     if asked.data is None and not (asked.benchmark and asked.predictions):
         parser.error("pass --data; only a benchmark's --predictions can be scored without it")
+    if asked.card is not None and asked.benchmark:
+        parser.error("--card is for the test splits of the local sets, not for a benchmark")
+    if asked.batch is not None and asked.batch < 1:
+        parser.error(f"--batch {asked.batch}: ask at least one question at once")
     try:
         if asked.benchmark:
             _main_benchmark(asked)
         else:
             _main_exams(asked, names)
+    except KeyboardInterrupt:
+        print("\nStopped. What was answered is kept: the same command goes on from there.", file=sys.stderr)
+        raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
 
 
 def _tell(text: str) -> None:
-    print(f"\r\033[K{text}" if sys.stderr.isatty() else text, end="" if sys.stderr.isatty() else "\n", file=sys.stderr)
+    """Progress: one line that is written over at a terminal, a line each elsewhere."""
+    print(f"\r\033[K{text}" if sys.stderr.isatty() else text, end="" if sys.stderr.isatty() else "\n", file=sys.stderr,
+          flush=True)  # fmt: skip
+
+
+def _loaded(asked: argparse.Namespace) -> tuple[VisionModel, int]:
+    """The model, and how many questions it is asked at once."""
+    model = load_model(asked.model, device=asked.device)
+    network = getattr(model, "model", None)
+    small = network is None or sum(weight.numel() for weight in network.parameters()) <= SMALL
+    batch = asked.batch or (AT_ONCE if small else FEW)
+    if hasattr(model, "max_batch"):
+        model.max_batch = batch
+    return model, batch
+
+
+def _folder(asked: argparse.Namespace, weights: str) -> Path:
+    """Where this run is kept: as asked, else apart for each model, its weights, and what it is asked."""
+    name = "-".join(part for part in (Path(asked.model).name, weights[:8], asked.benchmark or asked.split) if part)
+    return asked.out or OUT / name
 
 
 def _keep(out: Path, lines: Sequence[Line], title: str, words: str, sections: Sequence[report.Section]) -> None:
@@ -481,9 +605,10 @@ def _keep(out: Path, lines: Sequence[Line], title: str, words: str, sections: Se
         print(file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(f"{table(lines)}\n", encoding="utf-8")
-    (out / "report.md").write_text(report.markdown(title, words, sections), encoding="utf-8")
+    (out / "report.md").write_text(report.markdown(title, words, sections, out), encoding="utf-8")
     (out / "report.html").write_text(report.page(title, words, sections), encoding="utf-8")
     print(table(lines))
+    print(f"The report is {out / 'report.html'}", file=sys.stderr)
 
 
 def _said_of(run: Mapping[str, Any]) -> str:
@@ -492,29 +617,40 @@ def _said_of(run: Mapping[str, Any]) -> str:
 
 def _main_exams(asked: argparse.Namespace, names: list[str]) -> None:
     """The test splits of the local sets."""
+    out = asked.out
     if asked.predictions is not None:
         predictions = Predictions.read(asked.predictions)
         lines = score(predictions, asked.data, names, asked.limit)
-        if asked.out is None:
-            print(table(lines))
-            return
     else:
-        model = load_model(asked.model, device=asked.device)
+        model, batch = _loaded(asked)
+        weights = fingerprint(asked.model)
+        out = _folder(asked, weights)
         lines = evaluate(
             model,
             asked.data,
             split=asked.split,
             names=names,
             limit=asked.limit,
-            out=asked.out or OUT,
-            batch=asked.batch,
-            weights=fingerprint(asked.model),
+            out=out,
+            batch=batch,
+            weights=weights,
             tell=_tell,
         )
-        predictions = Predictions.read((asked.out or OUT) / "predictions.jsonl")
-    sections = [section_of(predictions, name, lines, asked.data, asked.limit) for name in names]
-    words = f"Our own {predictions.run['split']} splits. Run: {_said_of(predictions.run)}."
-    _keep(asked.out or OUT, lines, f"Evaluation of {predictions.run['model']}", words, sections)
+        predictions = Predictions.read(out / "predictions.jsonl")
+    if not lines:
+        raise SystemExit(f"{asked.data} holds nothing that these tasks could ask: check the folder")
+    if out is None:
+        print(table(lines))
+    else:
+        sections = [section_of(predictions, name, lines, asked.data, asked.limit) for name in names]
+        words = f"Our own {predictions.run['split']} splits. Run: {_said_of(predictions.run)}."
+        _keep(out, lines, f"Evaluation of {predictions.run['model']}", words, sections)
+    if asked.card is not None:
+        mine = fingerprint(str(asked.card.parent))
+        if mine != predictions.run["weights"]:
+            raise SystemExit(f"{asked.card} is of the weights {mine}, these answers of {predictions.run['weights']}")
+        refresh_card(asked.card, card_words(predictions.run, lines, asked.limit))
+        print(f"{asked.card} tells these scores", file=sys.stderr)
 
 
 def section_of(
@@ -539,26 +675,27 @@ def section_of(
 
 def _main_benchmark(asked: argparse.Namespace) -> None:
     """A public benchmark, asked or scored from a file."""
-    bench, items, run = BENCHMARKS[asked.benchmark], [], {}
+    bench, items, run, out = BENCHMARKS[asked.benchmark], [], {}, asked.out
     if asked.predictions is not None:
         rows: list[Any] = read_rows(asked.predictions, bench.name)
         run = {"predictions": asked.predictions.name}
         folder = asked.predictions.parent
     else:
-        model = load_model(asked.model, device=asked.device)
+        model, batch = _loaded(asked)
+        weights = fingerprint(asked.model)
+        out = folder = _folder(asked, weights)
         items, rows, run = run_benchmark(
             model,
             bench,
             asked.data,
             limit=asked.limit,
-            out=asked.out or OUT,
-            batch=asked.batch,
-            weights=fingerprint(asked.model),
+            out=out,
+            batch=batch,
+            weights=weights,
             reasoning=asked.reasoning,
             wording=asked.wording,
             tell=_tell,
         )
-        folder = asked.out or OUT
     if bench.kind == "mask" and items and not set(items[0].truth) <= set(bench.classes):
         raise ValueError(f"{bench.name} has the classes {bench.classes}, its folder {items[0].truth}")
     words = None
@@ -592,13 +729,13 @@ def _main_benchmark(asked: argparse.Namespace) -> None:
         if bench.n is not None and len(rows) != bench.n:
             note += f"The published test has {bench.n:,} items, this is {len(rows):,} of them."
         sections.append(report.Section(f"{bench.name}: {name}", found, bench.figures, note.strip(), [part]))
-    if asked.predictions is not None and asked.out is None:
+    if out is None:
         print(table(lines))
         return
     if len(chosen) > 1:
         same = [replace(line, data=line.task) for line in lines if line.data == bench.data]
         sections.insert(0, report.Section("protocols side by side", same, compared=True))
-    _keep(asked.out or OUT, lines, bench.data, f"Run: {_said_of(run)}.", sections)
+    _keep(out, lines, bench.data, f"Run: {_said_of(run)}.", sections)
 
 
 if __name__ == "__main__":

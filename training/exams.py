@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from rs_tools.model import VisionModel
 from training import metrics
 from training.datasets import SETS
 from training.expressions import TRUNCATED, expressions, questions
+from training.notebook import Unanswered
 from training.pictures import Picture, load_image, load_mask, size_of
 from training.protocols import (
     Bools,
     Line,
     caption_lines,
+    cell_counts,
     cells,
     change_lines,
     ece_of,
@@ -69,24 +72,35 @@ class Item:
 
 @dataclass(frozen=True)
 class Exam:
-    """How one task is asked and scored. `grid`: whether a ceiling exists that the surveyor can measure."""
+    """How one task is asked and scored. `grid`: whether a ceiling exists that the surveyor can measure.
+
+    questions, cost: how many questions an item comes to and how long it takes beside a scene, both roughly (measured
+    with the embedded model); they decide how many items are asked together and the first guess at what is left.
+    """
 
     sets: tuple[str, ...]
     items: Callable[[list[Record]], Iterator[Item]]
     ask: Callable[[VisionModel, Sequence[Item]], list[Reply]]
     score: Callable[[list[Item], list[Reply]], list[Line]]
     grid: bool = False
+    questions: int = 1
+    cost: float = 1.0
 
 
 # ---------------------------------------------------------------- what is kept: images, masks and boxes as JSON
 
 
 def picture(image: Picture) -> NDArray[np.uint8]:
-    """uint8 RGB of shape (height, width, 3), read anew each time: a whole split does not fit into memory for long."""
-    if not isinstance(image, Path):
-        return load_image(image)
-    with Image.open(image) as opened:
-        return np.asarray(opened.convert("RGB"))
+    """uint8 RGB of shape (height, width, 3), read-only; only the latest are kept: a whole split is too large."""
+    return _decoded(image) if isinstance(image, Path) else load_image(image)
+
+
+@lru_cache(maxsize=64)
+def _decoded(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as opened:
+        pixels = np.array(opened.convert("RGB"))
+    pixels.flags.writeable = False
+    return pixels
 
 
 def index_image(mask: Picture | None) -> NDArray[np.integer]:
@@ -122,6 +136,11 @@ def _unread(replies: list[Reply]) -> int:
     return sum("error" in reply for reply in replies)
 
 
+def always(values: Iterable[Any]) -> str:
+    """What the floor of a choice is: the commonest of the right answers, whatever is asked."""
+    return f'always "{Counter(values).most_common(1)[0][0]}"'
+
+
 def _words(reply: Reply) -> str:
     return reply.get("answer") or ""
 
@@ -140,15 +159,22 @@ def in_batch(make: Callable[[Item], Query]) -> Callable[[VisionModel, Sequence[I
 
 
 def by_tool(use: Callable[[VisionModel, Item], Reply]) -> Callable[[VisionModel, Sequence[Item]], list[Reply]]:
-    """Ask a tool, one item after the other. An answer that the tool cannot read is kept as such and scored as wrong."""
+    """Ask a tool for each item. An answer that the tool cannot read is kept as such and scored as wrong.
+
+    With a `Notebook`, every item notes its questions before any of them is answered.
+    """
 
     def ask(model: VisionModel, items: Sequence[Item]) -> list[Reply]:
         replies: list[Reply] = []
         for item in items:
             try:
                 replies.append(use(model, item))
+            except Unanswered:
+                continue
             except UnreadableAnswer as trouble:
                 replies.append({"answer": None, "confidence": None, "error": str(trouble), "raw": trouble.raw[:2000]})
+        if len(replies) < len(items):
+            raise Unanswered
         return replies
 
     return ask
@@ -168,9 +194,9 @@ def _score_scenes(items: list[Item], replies: list[Reply]) -> list[Line]:
     for data, asked, said in by_data(items, replies):
         truths = [item.truth for item in asked]
         right = np.array([metrics.same_answer(_words(reply), truth) for reply, truth in zip(said, truths, strict=True)])
-        ece, floor = ece_of([reply["confidence"] for reply in said], right), 1 / len(set(truths))
-        lines.append(mean_line("scenes", data, "accuracy", right, floor=majority(truths), ece=ece))
-        lines.append(recall_line("scenes", data, right.astype(float), truths, "mean recall", floor=floor))
+        ece, floor, blind = ece_of([reply["confidence"] for reply in said], right), 1 / len(set(truths)), always(truths)
+        lines.append(mean_line("scenes", data, "accuracy", right, floor=majority(truths), ece=ece, blind=blind))
+        lines.append(recall_line("scenes", data, right.astype(float), truths, "mean recall", floor=floor, blind=blind))
     return lines
 
 
@@ -201,15 +227,26 @@ def _mask_items(records: list[Record]) -> Iterator[Item]:
 
 
 def segment(model: VisionModel, item: Item) -> Reply:
-    """One tool call per class. A class whose mask cannot be read counts as not found, and is named in "error"."""
-    masks, sure, troubles = {}, {}, []
-    for name in item.truth:
+    """One tool call per class."""
+    image = picture(item.record.images[0])
+    return mask_per_class(item.truth, lambda name: tools.segment_class(image, name, model=model))
+
+
+def mask_per_class(names: Sequence[str], find: Callable[[str], Any]) -> Reply:
+    """A mask of each class. One that cannot be read counts as not found, and is named in "error"."""
+    masks, sure, troubles, waiting = {}, {}, [], False
+    for name in names:
         try:
-            found = tools.segment_class(picture(item.record.images[0]), name, model=model)
+            found = find(name)
+        except Unanswered:
+            waiting = True
+            continue
         except UnreadableAnswer as trouble:
             troubles.append(f"{name}: {trouble}")
             continue
         masks[name], sure[name] = pack(found.mask), found.confidence
+    if waiting:
+        raise Unanswered
     reply: Reply = {"answer": masks, "confidence": sure}
     return {**reply, "error": "; ".join(troubles)} if troubles else reply
 
@@ -242,17 +279,22 @@ def _score_masks(items: list[Item], replies: list[Reply]) -> list[Line]:
             constant = np.zeros_like(matrices[0])
             constant[:, most] = matrices.sum(0).sum(1)
             metric, floor = f"mIoU, {len(names)} classes", metrics.mean_iou(constant)
-            lines.append(total_line("masks", data, metric, matrices, metrics.mean_iou, floor=floor, unread=unread))
+            blind = f'everything is "{names[most]}"'
+            lines.append(
+                total_line("masks", data, metric, matrices, metrics.mean_iou, floor=floor, unread=unread, blind=blind)
+            )
         counts = np.array(alone)
         for index, name in enumerate(names):
             mine = counts[:, index]
-            floor = float(mine[:, [0, 2]].sum() / mine.sum())
-            lines.append(total_line("masks", data, f"IoU {name}", mine, _iou, floor=floor, unread=unread))
+            floor = float(mine[:, [0, 2]].sum() / mine.sum()) if mine[:, :3].any() else float("nan")
+            blind = f'everything is "{name}"'
+            lines.append(total_line("masks", data, f"IoU {name}", mine, _iou, floor=floor, unread=unread, blind=blind))
     return lines
 
 
 def _iou(counts: NDArray[Any]) -> float:
-    return metrics.change_scores(*counts).iou
+    """IoU of a class; nan for one that is nowhere and was not said to be."""
+    return metrics.change_scores(*counts).iou if sum(counts[:3]) else float("nan")
 
 
 def _f1(counts: NDArray[Any]) -> float:
@@ -326,6 +368,14 @@ def _detection(truths: list[Item], boxes: list[Any], scores: list[list[float]]) 
     return np.array(counts), ranked
 
 
+def sure_boxes(asked: list[Item], said: list[Reply]) -> list[tuple[float, bool]]:
+    """Confidence of each box that was said, and whether it is one of those sought; none if any has no confidence."""
+    if any(c is None for reply in said for c in reply["confidence"] or []):
+        return []
+    _, ranked = _detection(asked, [r["answer"] or [] for r in said], [r["confidence"] or [] for r in said])
+    return [(float(c), bool(hit)) for part in ranked for c, hit in zip(part[0], part[1], strict=True)]
+
+
 def _precision_of(ranked: list[Any], chosen: Sequence[int] | NDArray[np.int64]) -> float:
     parts = [ranked[index] for index in chosen]
     scores, hits = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
@@ -358,16 +408,15 @@ def _score_boxes(items: list[Item], replies: list[Reply]) -> list[Line]:
         everything = range(len(asked))
         sets = "+".join(dict.fromkeys(item.record.dataset for item in asked))
         name, unread = f"{data} ({sets})", _unread(said)
-        sure = [c for reply, part in zip(said, ranked, strict=True) if reply["confidence"] for c in part[0]]
-        known = all(c is not None for reply in said for c in reply["confidence"] or [])
-        ece = ece_of(sure, [hit for part in ranked for hit in part[1]]) if sure and known else None
-        floor = _f1(random_counts.sum(0))
-        lines.append(total_line("boxes", name, "F1@0.5", counts, _f1, floor=floor, ece=ece, unread=unread))
+        told = sure_boxes(asked, said)
+        ece = ece_of([c for c, _ in told], [hit for _, hit in told]) if told else None
+        floor, blind = _f1(random_counts.sum(0)), "as many boxes of true sizes anywhere"
+        lines.append(total_line("boxes", name, "F1@0.5", counts, _f1, floor=floor, ece=ece, unread=unread, blind=blind))
         low, high = metrics.interval(
             len(asked), lambda chosen, ranked=ranked: _precision_of(ranked, chosen), rounds=300
         )
         score, floor = _precision_of(ranked, everything), _precision_of(random_ranked, everything)
-        lines.append(Line("boxes", name, len(asked), "AP@0.5", score, low, high, floor, unread=unread))
+        lines.append(Line("boxes", name, len(asked), "AP@0.5", score, low, high, floor, unread=unread, blind=blind))
         per_class.append((ranked, random_ranked))
         # A don't-care box may be counted or not, so it is not held against the count.
         truths = [len(item.truth) for item in asked]
@@ -390,7 +439,8 @@ def _score_boxes(items: list[Item], replies: list[Reply]) -> list[Line]:
         everything, unread = np.arange(len(which)), _unread(replies)
         low, high = metrics.interval(len(which), mean, rounds=300)
         floor = mean(everything, 1)
-        lines.append(Line("boxes", "all", len(which), "mAP@0.5", mean(everything), low, high, floor, unread=unread))
+        lines.append(Line("boxes", "all", len(which), "mAP@0.5", mean(everything), low, high, floor, unread=unread,
+                          blind="as many boxes of true sizes anywhere"))  # fmt: skip
     return lines
 
 
@@ -456,12 +506,10 @@ def _score_regions(items: list[Item], replies: list[Reply]) -> list[Line]:
         truths = [item.truth for item in asked]
         right = [metrics.same_answer(_words(reply), truth) for reply, truth in zip(said, truths, strict=True)]
         ece, unread = ece_of([reply["confidence"] for reply in said], right), _unread(said)
-        floor = majority(truths)
-        lines.append(mean_line("regions", data, "accuracy", right, floor=floor, ece=ece, unread=unread))
-        floor = 1 / len(set(truths))
-        lines.append(
-            recall_line("regions", data, np.array(right, float), truths, "mean recall", floor=floor, unread=unread)
-        )
+        more: dict[str, Any] = {"unread": unread, "blind": always(truths)}
+        lines.append(mean_line("regions", data, "accuracy", right, floor=majority(truths), ece=ece, **more))
+        credit, floor = np.array(right, float), 1 / len(set(truths))
+        lines.append(recall_line("regions", data, credit, truths, "mean recall", floor=floor, **more))
     return lines
 
 
@@ -565,13 +613,17 @@ def _score_change_steps(items: list[Item], replies: list[Reply]) -> list[Line]:
             name = f"{data}, {variant}"
             lines += [x for x in change_lines("change_steps", name, mine, unread=unread) if x.metric in ("F1", "IoU")]
             lines.append(mean_line("change_steps", name, "gate accuracy", gates[variant], floor=majority(real),
-                                   unread=unread))  # fmt: skip
+                                   unread=unread, blind=_gate_floor(real)))  # fmt: skip
             if variant != "direct change":
                 other = counts["direct change"]
                 low, high = metrics.interval(len(mine), lambda c, a=mine, b=other: _f1(a[c].sum(0)) - _f1(b[c].sum(0)))
                 gain = _f1(mine.sum(0)) - _f1(other.sum(0))
                 lines.append(Line("change_steps", name, len(mine), "F1 gain over direct", gain, low, high))
     return lines
+
+
+def _gate_floor(changed: Sequence[bool]) -> str:
+    return f"always {'changed' if 2 * sum(changed) > len(changed) else 'unchanged'}"
 
 
 def steps_or_direct(lines: Sequence[Line]) -> str:
@@ -602,7 +654,8 @@ def _score_change_captions(items: list[Item], replies: list[Reply]) -> list[Line
     for data, asked, said in by_data(items, replies):
         changed = [bool(changed_in(item.record).any()) for item in asked]
         gate = [reply.get("changed") is truth for reply, truth in zip(said, changed, strict=True)]
-        lines.append(mean_line(task, data, "gate accuracy", gate, floor=majority(changed), unread=_unread(said)))
+        lines.append(mean_line(task, data, "gate accuracy", gate, floor=majority(changed), unread=_unread(said),
+                               blind=_gate_floor(changed)))  # fmt: skip
         words, truths = [_words(reply) for reply in said], [item.truth for item in asked]
         overall = caption_lines(task, data, words, truths, unread=_unread(said))
         lines += [line for line in overall if line.metric == "CIDEr"]
@@ -641,21 +694,22 @@ def _score_questions(items: list[Item], replies: list[Reply]) -> list[Line]:
     lines, floors = [], []
     for kind in dict.fromkeys(kinds.tolist()):
         chosen = np.flatnonzero(kinds == kind)
-        floor = majority([items[i].truth for i in chosen])
+        truths = [items[i].truth for i in chosen]
+        floor, blind = majority(truths), always(truths)
         floors.append((floor, len(chosen)))
         data = "+".join(dict.fromkeys(items[i].data for i in chosen))
         ece = ece_of([replies[i]["confidence"] for i in chosen], right[chosen])
-        lines.append(mean_line("questions", data, f"{kind} accuracy", right[chosen], floor=floor, ece=ece))
+        lines.append(mean_line("questions", data, f"{kind} accuracy", right[chosen], floor=floor, ece=ece, blind=blind))
     # Types are resampled within themselves: the macro average has a fixed number of each.
     low, high = metrics.interval(
         len(items), lambda c: float(np.mean([right[c][kinds[c] == k].mean() for k in set(kinds[c].tolist())]))
     )
     macro = metrics.mean_recall(right.tolist(), kinds.tolist())
-    blind = float(np.mean([floor for floor, _ in floors]))
-    lines.append(Line("questions", "all", len(items), "macro accuracy", macro, low, high, blind))
-    blind = sum(floor * count for floor, count in floors) / len(items)
+    floor, blind = float(np.mean([floor for floor, _ in floors])), "the commonest answer of each type"
+    lines.append(Line("questions", "all", len(items), "macro accuracy", macro, low, high, floor, blind=blind))
+    floor = sum(floor * count for floor, count in floors) / len(items)
     ece = ece_of([reply["confidence"] for reply in replies], right)
-    lines.append(mean_line("questions", "all", "micro accuracy", right, floor=blind, ece=ece))
+    lines.append(mean_line("questions", "all", "micro accuracy", right, floor=floor, ece=ece, blind=blind))
     return lines
 
 
@@ -680,22 +734,26 @@ def _question_query(item: Item) -> Query:
 EXAMS: dict[str, Exam] = {
     "scenes": Exam(("ucmerced", "aid_rsicd"), _scene_items, in_batch(_scene_query), _score_scenes),
     "captions": Exam(("ucmerced", "aid_rsicd"), _caption_items, in_batch(_caption_query), _score_captions),
-    "questions": Exam(("ucmerced", "dubai_seg", *_BOXED), _question_items, in_batch(_question_query), _score_questions),
-    "masks": Exam(("dubai_seg", "roads_cil"), _mask_items, by_tool(segment), _score_masks, grid=True),
-    "masks_joint": Exam(("dubai_seg",), _mask_items, _segment_at_once, _score_joint),
-    "boxes": Exam(_BOXED, _box_items, by_tool(_ground), _score_boxes, grid=True),
-    "grounding": Exam((*_BOXED, "ucm_boxes"), _grounding_items, by_tool(_ground), _score_grounding, grid=True),
-    "regions": Exam((*_BOXED, "ucm_boxes"), _region_items, by_tool(_describe_region), _score_regions),
-    "change": Exam(_PAIRS, _change_items, by_tool(change_mask_of("steps")), _score_changes("change"), grid=True),
-    "change_direct": Exam(
-        _PAIRS, _change_items, by_tool(change_mask_of("direct")), _score_changes("change_direct"), grid=True
-    ),
-    "change_steps": Exam(_PAIRS, _change_items, by_tool(_change_by_step), _score_change_steps),
-    "change_captions": Exam(
-        ("airbus_change",), _change_caption_items, by_tool(_describe_changes), _score_change_captions
-    ),
-}
-DEFAULT = tuple(name for name in EXAMS if name not in ("masks_joint", "change_steps"))
+    "questions": Exam(("ucmerced", "dubai_seg", *_BOXED), _question_items, in_batch(_question_query), _score_questions,
+                      cost=0.6),
+    "masks": Exam(("dubai_seg", "roads_cil"), _mask_items, by_tool(segment), _score_masks, grid=True, questions=14,
+                  cost=12),
+    "masks_joint": Exam(("dubai_seg",), _mask_items, _segment_at_once, _score_joint, grid=True, cost=2),
+    "boxes": Exam(_BOXED, _box_items, by_tool(_ground), _score_boxes, grid=True, questions=8, cost=20),
+    "grounding": Exam((*_BOXED, "ucm_boxes"), _grounding_items, by_tool(_ground), _score_grounding, grid=True,
+                      questions=8, cost=20),
+    "regions": Exam((*_BOXED, "ucm_boxes"), _region_items, by_tool(_describe_region), _score_regions, cost=0.6),
+    "change": Exam(_PAIRS, _change_items, by_tool(change_mask_of("steps")), _score_changes("change"), grid=True,
+                   questions=4, cost=20),
+    "change_direct": Exam(_PAIRS, _change_items, by_tool(change_mask_of("direct")), _score_changes("change_direct"),
+                          grid=True, questions=4, cost=0.5),
+    "change_steps": Exam(_PAIRS, _change_items, by_tool(_change_by_step), _score_change_steps, grid=True, questions=4,
+                         cost=0.5),
+    "change_captions": Exam(("airbus_change",), _change_caption_items, by_tool(_describe_changes),
+                            _score_change_captions),
+}  # fmt: skip
+"""`change_direct` and `change_steps` ask what `change` has asked: their answers are there when they follow it."""
+DEFAULT = tuple(name for name in EXAMS if name != "masks_joint")
 
 
 def items_of(name: str, root: Path, split: str, limit: int | None = None) -> list[Item]:
@@ -757,6 +815,13 @@ class Surveyor:
             )
         if record.change_mask is not None:
             truth = changed_in(record, self.item.ask) & (date == 1)
+        elif len(query.labels) > 1:
+            stored = index_image(record.mask)[top : top + height, left : left + width]
+            known = [record.mask_classes.index(name) for name in query.labels]
+            shares = np.stack([cell_counts(stored == index, self.mask_grid) for index in known])
+            none = shares.sum(0) == 0
+            labels = [text_mask.OTHERS, *query.labels]
+            return text_mask.encode_classes(np.where(none, 0, shares.argmax(0) + 1), labels)
         else:
             truth = index_image(record.mask) == record.mask_classes.index(query.text)
         return text_mask.encode(cells(truth[top : top + height, left : left + width], self.mask_grid), query.text)

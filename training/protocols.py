@@ -92,11 +92,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Scored:
-    """What one protocol makes of the rows; `confusion`: names of rows, names of columns, counts (items or pixels)."""
+    """What one protocol makes of the rows; `confusion`: names of rows, names of columns, counts (items or pixels).
+
+    sure: confidence and whether it was right of all that was judged, where one item holds several; else of `cases`.
+    """
 
     lines: list[Line]
     cases: list[Case]
     confusion: tuple[tuple[str, ...], tuple[str, ...], NDArray[Any]] | None = None
+    sure: Sequence[tuple[float, bool]] | None = None
+
+    @property
+    def judgements(self) -> list[tuple[float, bool]]:
+        """What the reliability diagram is drawn from."""
+        told = [(c.confidence, c.right) for c in self.cases if c.confidence is not None and c.right is not None]
+        return told if self.sure is None else list(self.sure)
 
 
 @dataclass(frozen=True)
@@ -825,7 +835,7 @@ def score_masks(rows: Sequence[Row], rule: MaskRule, bench: Benchmark, context: 
             merged = np.where(merged < 0, names.index(background), merged)
         matrices.append(metrics.confusion(truth, merged, len(names)))
         # Perfect cells: the class that has most of the pixels of a cell.
-        shares = [_cell_counts(truth == index, context.grid) for index in range(len(names))]
+        shares = [cell_counts(truth == index, context.grid) for index in range(len(names))]
         perfect = enlarge(np.argmax(shares, axis=0), truth.shape)
         tops.append(metrics.confusion(truth, perfect, len(names)))
         mean = metrics.mean_iou(matrices[-1])
@@ -855,7 +865,8 @@ def score_masks(rows: Sequence[Row], rule: MaskRule, bench: Benchmark, context: 
     return Scored(lines, cases, (tuple(names), (*names, "(none)"), stack.sum(0)))
 
 
-def _cell_counts(mask: Bools, grid: int) -> Floats:
+def cell_counts(mask: Bools, grid: int) -> Floats:
+    """How many pixels of the mask each of grid x grid cells holds."""
     rows, columns = (np.arange(side) * grid // side for side in mask.shape)
     flat = (rows[:, None] * grid + columns[None]).ravel()
     return np.bincount(flat, weights=mask.ravel(), minlength=grid * grid).reshape(grid, grid)

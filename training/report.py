@@ -10,6 +10,7 @@ import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ RANKS = (("best", 2), ("median", 2), ("worst", 3))
 """How many items of each rank the gallery shows."""
 LONGEST = 320
 MOST_CLASSES = 60
+MISTAKES = 12
+"""Of the confusions, the Markdown tells so many of the most frequent."""
 PALETTE = (
     (0, 158, 255), (255, 92, 60), (64, 200, 90), (255, 214, 0), (190, 110, 255), (255, 130, 200), (0, 214, 200),
     (170, 130, 70), (150, 150, 150),
@@ -126,6 +129,17 @@ def _compared(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; what stands in a cell cannot break it."""
+    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells))
+
+
+def compared(lines: Sequence[Line]) -> str:
+    """The lines as a Markdown table with the metrics side by side."""
+    return _markdown_table(*_compared(lines))
+
+
 def _full(section: Section) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the section's scores; columns that stay empty are left out. Figures stand by the overall row."""
     if section.compared:
@@ -162,24 +176,93 @@ def _groups(part: Part) -> list[tuple[str, int, float, float]]:
     return sorted(found, key=lambda group: (group[2], group[0])) if len(found) > 1 else []
 
 
-def markdown(title: str, words: str, sections: Sequence[Section]) -> str:
-    """The report's tables as Markdown; the page has the charts and pictures as well."""
+def markdown(title: str, words: str, sections: Sequence[Section], folder: Path | None = None) -> str:
+    """The report as Markdown, charts as tables; the gallery's pictures go to `folder`/pictures, if there is one."""
     parts = [f"# {title}\n\n{words}\n"]
     for section in sections:
-        head, rows = _full(section)
         parts.append(f"## {section.title}\n")
         if section.note:
             parts.append(f"{section.note}\n")
         if section.lines:
-            body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-            parts.append(f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n{body}\n")
+            parts.append(f"{_markdown_table(*_full(section))}\n")
         for part in section.parts:
             if groups := _groups(part):
-                body = "\n".join(f"| {n} | {c} | {_shown(s)} | {_shown(sure)} |" for n, c, s, sure in groups)
+                rows = [[name, f"{count:,}", _shown(mean), _shown(sure)] for name, count, mean, sure in groups]
+                table = _markdown_table(("group", "n", "score", "confidence"), rows)
+                parts.append(f"### {part.data}, by group\n\n{table}\n")
+            if mistakes := _mistakes(part):
+                table = _markdown_table(("truth", "taken for", "count", "% of that truth"), mistakes)
+                parts.append(f"### {part.data}, what is taken for what\n\n{table}\n")
+            if told := part.scored.judgements:
+                bins = metrics.reliability(*zip(*told, strict=True))
+                rows = [
+                    [
+                        f"{100 * i / len(bins):.0f} to {100 * (i + 1) / len(bins):.0f}",
+                        f"{n:,}",
+                        _shown(sure),
+                        _shown(right),
+                    ]
+                    for i, (n, sure, right) in enumerate(bins)
+                    if n
+                ]
+                table = _markdown_table(("confidence", "n", "mean confidence", "right"), rows)
+                error = f"Expected calibration error {100 * metrics.calibration_error(*zip(*told, strict=True)):.2f}."
+                parts.append(f"### {part.data}, confidence\n\n{error} {_RIGHT.get(part.kind, '')}\n\n{table}\n")
+            if part.scored.cases:
                 parts.append(
-                    f"### {part.data}, by group\n\n| group | n | score | confidence |\n|---|---:|---:|---:|\n{body}\n"
+                    f"### {part.data}, best, median and worst\n\n{_gallery_table(section.title, part, folder)}\n"
                 )
     return "\n".join(parts)
+
+
+_RIGHT = {
+    "box": "Right is an IoU of at least 0.5.",
+    "detection": "Each box that was said counts; right is one that matches.",
+    "change_mask": "Right is an IoU of at least 0.5, or rightly nothing.",
+    "change_caption": "Right is whether anything is said to have changed.",
+}
+"""What is right, where the answer is not simply the annotation."""
+
+
+def _mistakes(part: Part) -> list[list[str]]:
+    """The most frequent confusions: truth, what it was taken for, how often, share of that truth in percent."""
+    if part.scored.confusion is None:
+        return []
+    names, columns, counts = part.scored.confusion
+    wrong = [
+        (int(counts[row, column]), name, other)
+        for row, name in enumerate(names)
+        for column, other in enumerate(columns)
+        if name != other and counts[row, column]
+    ]
+    total = dict(zip(names, counts.sum(axis=1).tolist(), strict=True))
+    return [[name, other, f"{count:,}", f"{100 * count / total[name]:.1f}"]
+            for count, name, other in sorted(wrong, key=lambda found: (-found[0], found[1:]))[:MISTAKES]]  # fmt: skip
+
+
+def _gallery_table(task: str, part: Part, folder: Path | None) -> str:
+    """The gallery as a Markdown table, with links to its pictures where there is a folder for them."""
+    rows, entries = [], {place: entry for _, place, entry in _gallery(task, part)} if folder is not None else {}
+    for rank, place in _ranked(part.scored.cases):
+        case, row, shown = part.scored.cases[place], part.rows[place], ""
+        if place in entries and folder is not None:
+            entry, name = entries[place], _file_name(f"{task} {part.data} {rank} {place}")
+            both = [("answer", entry.image), ("truth", entry.truth_image)]
+            image = side_by_side([(t, i) for t, i in both if i is not None]) if entry.truth_image else entry.image
+            (folder / "pictures").mkdir(parents=True, exist_ok=True)
+            image.convert("RGB").save(folder / "pictures" / name, "JPEG", quality=85)
+            shown = f"![{rank}](pictures/{name})"
+        said_, right = _in_words(part, place)
+        sure = "-" if case.confidence is None else _shown(case.confidence)
+        rows.append([rank, shown, _asked(part, place), said_[:160], right[:160], _shown(case.score), sure,
+                     str(row.get("error", ""))[:120]])  # fmt: skip
+    head = ("", "picture", "question", "answer", "truth", "score", "confidence", "error")
+    kept = [i for i in range(len(head)) if i == 0 or any(row[i] for row in rows)]
+    return _markdown_table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
+def _file_name(words: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in words.lower()).split()) + ".jpg"
 
 
 # ---------------------------------------------------------------- charts
@@ -188,7 +271,7 @@ def markdown(title: str, words: str, sections: Sequence[Section]) -> str:
 _STYLE = """<style>
 .charts{display:flex;flex-wrap:wrap;gap:16px;margin:0 0 18px;align-items:flex-start}
 .chart{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px;
-max-width:100%;overflow-x:auto}
+min-width:250px;max-width:100%;overflow-x:auto}
 .chart h3{font-size:14px;margin:0 0 8px;font-weight:600;width:0;min-width:100%}
 .chart table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 .chart th{color:var(--soft);font-weight:500;text-align:left;border-bottom:1px solid var(--line);padding:3px 9px}
@@ -198,10 +281,11 @@ max-width:100%;overflow-x:auto}
 .chart td.score{font-weight:650}
 .chart tr.part td{border-top:2px solid var(--line)}
 .chart svg{display:block;font:11px system-ui,sans-serif}
-.chart svg text{fill:var(--ink)}.chart svg .soft{fill:var(--soft)}
+.chart svg text{fill:var(--ink)}.chart svg .soft{fill:var(--soft)}.chart svg .over{fill:var(--card);font-weight:650}
 .bar{display:inline-block;height:9px;background:var(--accent);border-radius:2px;vertical-align:middle}
 .chip{display:inline-block;width:12px;height:12px;border-radius:3px;margin:0 5px 0 8px;vertical-align:-1px}
 .remark{color:var(--soft);max-width:90ch;margin:0 0 12px}
+.chart .remark{font-size:13px;width:0;min-width:100%;margin:0 0 6px}
 .scroll{max-height:430px;overflow:hidden auto;padding-right:14px}
 </style>"""
 
@@ -279,13 +363,14 @@ def confusion_svg(names: Sequence[str], columns: Sequence[str], counts: NDArray[
             fill, opacity = "accent" if name == other else "wrong", 0.08 + 0.82 * share if share else 0.04
             drawn.append(_block(x, y, side - 1, side - 1, fill, opacity, title))
             if side > 30 and share >= 0.005:
-                drawn.append(_words(x + side / 2, y + side / 2 + 4, f"{100 * share:.0f}", ' text-anchor="middle"'))
+                style = ' text-anchor="middle" class="over"' if share > 0.5 else ' text-anchor="middle"'
+                drawn.append(_words(x + side / 2, y + side / 2 + 4, f"{100 * share:.0f}", style))
     return _svg(left + side * len(columns) + 8, top + side * len(names) + 8, "confusion matrix", drawn)
 
 
-def reliability_svg(confidence: Sequence[float], right: Sequence[bool], bins: int = 10) -> str:
-    """Accuracy over confidence, a bar per tenth with the gap to the diagonal, and below how many answers each holds."""
-    side, left, top = 220, 40, 10
+def reliability_svg(confidence: Sequence[float], right: Sequence[bool], bins: int = 15) -> str:
+    """Accuracy over confidence, a bar per bin with the gap to the diagonal, and below how many answers each holds."""
+    side, left, top = 220, 56, 10
     found = metrics.reliability(confidence, right, bins)
     most, wide = max(count for count, _, _ in found), side / bins
     drawn = [f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="var(--line)"/>']
@@ -293,20 +378,24 @@ def reliability_svg(confidence: Sequence[float], right: Sequence[bool], bins: in
         text = f"{100 * tick:.0f}"
         drawn.append(_words(left - 6, top + side * (1 - tick) + 4, text, ' class="soft" text-anchor="end"'))
         drawn.append(_words(left + side * tick, top + side + 50, text, ' class="soft" text-anchor="middle"'))
+    turned = f'transform="translate(14,{top + side / 2:.0f}) rotate(-90)"'
+    drawn.append(_words(0, 0, "right, %", f' class="soft" text-anchor="middle" {turned}'))
+    middle = ' class="soft" text-anchor="middle"'
+    drawn.append(_words(left + side / 2, top + side + 66, "confidence, % (bars: how many)", middle))
     for number, (count, sure, accuracy) in enumerate(found):
         if not count:
             continue
         x, title = left + wide * number + 1, f"{count} answers, {100 * sure:.1f} % sure, {100 * accuracy:.1f} % right"
-        gap = abs(accuracy - sure)
+        low, high = sorted((accuracy, sure))
         for y, height, fill, opacity in (
-            (top + side * (1 - accuracy), side * accuracy, "accent", 0.8),
-            (top + side * (1 - max(accuracy, sure)), side * gap, "wrong", 0.35),
+            (top + side * (1 - low), side * low, "accent", 0.85),
+            (top + side * (1 - high), side * (high - low), *(("wrong", 0.45) if sure > accuracy else ("accent", 0.35))),
             (top + side + 6, max(1, 26 * count / most), "soft", 1),
         ):
             drawn.append(_block(x, y, wide - 2, height, fill, opacity, title))
     ends = f'x1="{left}" y1="{top + side}" x2="{left + side}" y2="{top}"'
     drawn.append(f'<line {ends} stroke="var(--ink)" stroke-dasharray="4 4"/>')
-    return _svg(left + side + 16, top + side + 58, "reliability diagram", drawn)
+    return _svg(left + side + 16, top + side + 74, "reliability diagram", drawn)
 
 
 def _examples(part: Part) -> str:
@@ -340,14 +429,12 @@ def _charts(section: Section) -> str:
                 drawn = confusion_svg(names, columns, counts)
                 words = f"{html.escape(part.data)}: truth (rows), answer (columns), % of the row"
                 charts += f'<div class="chart"><h3>{words}</h3>{drawn}</div>'
-        sure = [(c.confidence, c.right) for c in part.scored.cases if c.confidence is not None and c.right is not None]
-        if sure:
-            ece = metrics.calibration_error([c for c, _ in sure], [r for _, r in sure])
-            drawn = reliability_svg([c for c, _ in sure], [r for _, r in sure])
-            words = (
-                f"{html.escape(part.data)}: right over confidence, %; red: the gap; calibration error {100 * ece:.1f}"
-            )
-            charts += f'<div class="chart"><h3>{words}</h3>{drawn}</div>'
+        if told := part.scored.judgements:
+            sure, right = [c for c, _ in told], [r for _, r in told]
+            ece, drawn = metrics.calibration_error(sure, right), reliability_svg(sure, right)
+            words = f"{html.escape(part.data)}: expected calibration error {100 * ece:.1f}"
+            remark = f"Red: surer than right. Pale: less sure than right. {_RIGHT.get(part.kind, '')}"
+            charts += f'<div class="chart"><h3>{words}</h3><p class="remark">{remark}</p>{drawn}</div>'
     return f'{note}<div class="charts">{charts}</div>'
 
 
@@ -356,7 +443,7 @@ def _charts(section: Section) -> str:
 
 def page(title: str, words: str, sections: Sequence[Section]) -> str:
     """The report as one HTML page, in light or dark as the reader prefers."""
-    entries = [entry for section in sections for part in section.parts for entry in _gallery(section.title, part)]
+    entries = [entry for section in sections for part in section.parts for _, _, entry in _gallery(section.title, part)]
     charts = {section.title: _charts(section) for section in sections}
     return html_page(entries, title=title, introduction=words, charts=charts, style=_STYLE)
 
@@ -373,13 +460,38 @@ def _ranked(cases: Sequence[Case]) -> list[tuple[str, int]]:
     return [(name, place) for place, name in chosen.items()]
 
 
-def _gallery(task: str, part: Part) -> list[Entry]:
-    entries = []
+def _gallery(task: str, part: Part) -> list[tuple[str, int, Entry]]:
+    """Rank, place and card of the items to look at; none of an item without pictures."""
+    found = []
     for rank, place in _ranked(part.scored.cases):
         images = part.pictures(place)
         if images:
-            entries.append(_entry(task, part, rank, place, images))
-    return entries
+            found.append((rank, place, _entry(task, part, rank, place, images)))
+    return found
+
+
+def _in_words(part: Part, place: int) -> tuple[str, str]:
+    """Answer and truth of an item in words."""
+    row = part.rows[place]
+    answer, truth = said(row), truth_of(row)
+    if part.kind == "box":
+        box = answered_box(row)
+        words, right = ("no box" if b is None else ", ".join(f"{v:.0f}" for v in b) for b in (box, truth))
+        return words, right
+    if part.kind == "detection":
+        return f"{len(answer or [])} found", f"{len(truth)} there"
+    if part.kind == "change_mask":
+        label = str(row.get("class", ""))
+        masks = [mask_of(mask, label, Context()).mean() if _packed(mask) else 0.0 for mask in (answer, truth)]
+        return f"{100 * masks[0]:.1f} % changed", f"{100 * masks[1]:.1f} % changed"
+    if part.kind == "mask":
+        names = _names(part)
+        return _shares(answer, names), _shares(truth, names)
+    right = str(truth)
+    if isinstance(truth, list):
+        several = list(dict.fromkeys(truth))
+        right = "\n".join(several[:3]) + (f"\n(and {len(several) - 3} more)" if len(several) > 3 else "")
+    return str(answer if answer is not None else "(could not be read)"), right
 
 
 def _entry(task: str, part: Part, rank: str, place: int, images: list[NDArray[np.uint8]]) -> Entry:
@@ -387,16 +499,12 @@ def _entry(task: str, part: Part, rank: str, place: int, images: list[NDArray[np
     answer, truth = said(row), truth_of(row)
     shown = _whole(images)
     other: Image.Image | None = None
-    words, right = str(answer if answer is not None else "(could not be read)"), str(truth)
     if part.kind == "box":
         box = answered_box(row)
         shown, other = (_boxed(images[0], [b] if b is not None else [], part.asks[place]) for b in (box, truth))
-        words = "no box" if box is None else ", ".join(f"{v:.0f}" for v in box)
-        right = ", ".join(f"{v:.0f}" for v in truth)
     elif part.kind == "detection":
         name = part.asks[place]
         shown, other = _boxed(images[0], answer or [], name), _boxed(images[0], truth, name)
-        words, right = f"{len(answer or [])} found", f"{len(truth)} there"
     elif part.kind == "change_mask":
         label, shape = str(row.get("class", "")), images[-1].shape[:2]
         found = mask_of(answer, label, Context(), shape) if _packed(answer) else np.zeros(shape, bool)
@@ -404,15 +512,10 @@ def _entry(task: str, part: Part, rank: str, place: int, images: list[NDArray[np
         before = picture(open_scene(images[0]), longest=LONGEST)
         named = (("after, answer", found), ("after, truth", real))
         shown = side_by_side([("before", before), *((name, _masked(images[-1], mask)) for name, mask in named)])
-        words, right = (f"{100 * mask.mean():.1f} % changed" for mask in (found, real))
     elif part.kind == "mask":
-        names = _names(part)
-        shape = images[-1].shape[:2]
+        names, shape = _names(part), images[-1].shape[:2]
         shown, other = (_coloured(images[-1], value, names, shape, row) for value in (answer, truth))
-        words, right = (_shares(value, names, shape) for value in (answer, truth))
-    elif isinstance(truth, list):
-        several = list(dict.fromkeys(truth))
-        right = "\n".join(several[:3]) + (f"\n(and {len(several) - 3} more)" if len(several) > 3 else "")
+    words, right = _in_words(part, place)
     sure = "" if case.confidence is None else f", {100 * case.confidence:.0f} % sure"
     return Entry(
         task, shown, _asked(part, place), words, right, other,
@@ -462,7 +565,7 @@ def _masked(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Image.Image:
     return picture(open_scene(image), mask=mask.astype(np.uint8), colour=CHANGE_COLOUR, longest=LONGEST)
 
 
-def _masks(value: Any, names: list[str], shape: tuple[int, ...]) -> dict[str, NDArray[np.bool_]]:
+def _masks(value: Any, names: list[str], shape: tuple[int, ...] | None = None) -> dict[str, NDArray[np.bool_]]:
     return (
         {n: mask_of(m, n, Context(), shape) for n, m in value.items() if n in names} if isinstance(value, dict) else {}
     )
@@ -483,6 +586,6 @@ def _coloured(image: NDArray[np.uint8], value: Any, names: list[str], shape: tup
     return picture(open_scene(pixels.astype(np.uint8)), longest=LONGEST)
 
 
-def _shares(value: Any, names: list[str], shape: tuple[int, ...]) -> str:
-    shares = {name: float(mask.mean()) for name, mask in _masks(value, names, shape).items()}
+def _shares(value: Any, names: list[str]) -> str:
+    shares = {name: float(mask.mean()) for name, mask in _masks(value, names).items()}
     return ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share >= 0.005) or "nothing"
