@@ -17,6 +17,12 @@ WHOLE = 1.5
 MARGIN = 1 / 8
 """Least share of a tile's side that is seen beyond its core where another tile follows."""
 
+COARSER = 3
+"""How many times larger the tiles of one level are than those of the next finer one."""
+
+LEAST_COARSE = 1 / 3
+"""Least longer side, in sides of the next finer level's tiles, of an object that a coarser level may tell of."""
+
 REPEATED = 0.7
 """From this IoU on, a box of an answer is one that the answer has named before."""
 
@@ -25,11 +31,15 @@ MAX_TILES = 4096
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of an image. core: the pixels that this tile owns; view: the pixels that it sees (core and margin)."""
+    """A part of an image. core: the pixels that this tile owns; view: the pixels that it sees (core and margin).
+
+    least: the longer side, in pixels, below which an object is left to finer tiles.
+    """
 
     core: Window
     view: Window
     image: Window
+    least: float = 0.0
 
     def claims(self, box: Box) -> bool:
         """Whether the middle of a box lies in the core, or within a hundredth of the view beside it.
@@ -61,6 +71,21 @@ def cover(width: int, height: int, size: int) -> list[Tile]:
         for (top, bottom, view_top, view_bottom) in rows
         for (left, right, view_left, view_right) in columns
     ]
+
+
+def levels(width: int, height: int, size: int) -> list[Tile]:
+    """The tiles of `cover`, then ever coarser ones for what is larger than a tile, until one sees everything.
+
+    Each level's tiles are 3 times as large as those before, and tell only of objects a third of those or more.
+    """
+    found = cover(width, height, size)
+    count = len(found)
+    while count > 1:
+        least, size = size * LEAST_COARSE, size * COARSER
+        coarse = [replace(tile, least=least) for tile in cover(width, height, size)]
+        found += coarse
+        count = len(coarse)
+    return found
 
 
 def _spans(length: int, size: int, margin: int) -> list[tuple[int, int, int, int]]:
@@ -123,19 +148,36 @@ def distinct(boxes: Sequence[Box]) -> list[Box]:
 def merge(pieces: Sequence[Piece]) -> list[Piece]:
     """One piece per object, from all that the tiles saw.
 
-    A tile keeps the whole objects whose middle it owns and every object that its edge cuts. Pieces of different tiles
-    are one object when they overlap well (IoU >= 0.5; if one is cut, also when 0.7 of the smaller lies in the larger),
-    or when both are cut and continue each other (0.5 of the narrower side is shared across the overlap). A whole view
+    A tile keeps the whole objects whose middle it owns and every object that its edge cuts, unless they are too small
+    for its level or hold several objects of a finer one. Pieces of different tiles are one object when they overlap
+    well (IoU >= 0.5; if one is cut, or if their levels differ and their areas no more than fourfold, also when 0.7 of
+    the smaller lies in the larger), or when both are cut and continue each other (0.5 of the narrower side is shared
+    across the overlap). A whole view
     of an object replaces its cut pieces; cut pieces alone are joined. Pieces of one answer stay apart.
     """
     kept: list[Piece] = []
-    owned = [piece for piece in pieces if piece.is_cut or piece.tile.claims(piece.box)]
+    owned = [
+        piece
+        for piece in pieces
+        if (piece.is_cut or piece.tile.claims(piece.box)) and max(piece.box.width, piece.box.height) >= piece.tile.least
+    ]
+    owned = [piece for piece in owned if not _is_crowd(piece, owned)]
     for piece in sorted(owned, key=lambda piece: (piece.is_cut, -(piece.confidence or 0.0), -piece.box.area)):
         while (partner := _partner(piece, kept)) is not None:
             other = kept.pop(partner)
             piece = _joined(other, piece)
         kept.append(piece)
     return kept
+
+
+def _is_crowd(piece: Piece, pieces: Sequence[Piece]) -> bool:
+    """Whether a box holds two or more whole objects that a finer level tells apart."""
+    inside = [
+        other.box
+        for other in pieces
+        if other.tile.least < piece.tile.least and not other.is_cut and other.box.share_inside(piece.box) >= 0.7
+    ]
+    return len(distinct(inside)) > 1
 
 
 def _partner(piece: Piece, kept: Sequence[Piece]) -> int | None:
@@ -154,7 +196,9 @@ def _partner(piece: Piece, kept: Sequence[Piece]) -> int | None:
 def _same(first: Piece, second: Piece) -> bool:
     one, two = first.box, second.box
     small, large = (one, two) if one.area <= two.area else (two, one)
-    if one.iou(two) >= 0.5 or ((first.is_cut or second.is_cut) and small.share_inside(large) >= 0.7):
+    levels_differ = first.tile.least != second.tile.least and small.area >= large.area / 4
+    partial = first.is_cut or second.is_cut or levels_differ
+    if one.iou(two) >= 0.5 or (partial and small.share_inside(large) >= 0.7):
         return True
     if not (first.is_cut and second.is_cut):
         return False

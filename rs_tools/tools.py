@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -60,6 +60,14 @@ GENERAL_CLASSES: tuple[str, ...] = (
     "sparse residential area", "sports field", "storage tanks", "stadium", "wetland",
 )  # fmt: skip
 """The categories that `classify_scene` chooses from when none are given."""
+
+_COMPARES = re.compile(
+    r"\b(top|bottom|upper|lower|left|right|(left|right|top|bottom)most|cent(er|re)|middle|corner|edge|side"
+    r"|(larg|small|long|short|bigg|great|wid|tall)est|only|next to|between|near(est)?|beside|closest"
+    r"|(north|south)(east|west)?(ern(most)?)?|(east|west)(ern(most)?)?)\b",
+    re.IGNORECASE,
+)
+"""Words that mean something only to one who sees the whole image."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -118,11 +126,18 @@ def ground_object(
     progress: Progress = ignore,
     cancel: Cancel = never,
 ) -> Grounding:
-    """Find an object that is described in words and return a box for each place where it is. Use it for "where is" and "how many" questions about things that can be counted (airplanes, ships, storage tanks, houses); use segment_class for areas such as water or roads. Boxes are left, top, right, bottom in pixels from the top-left corner, and for a georeferenced raster also map coordinates, WGS84 longitude and latitude, and ground area. Large rasters are searched tile by tile at full resolution; objects of a few pixels are easily missed, and boxes are precise to about one hundredth of a tile."""  # noqa: E501
+    """Find an object that is described in words and return a box for each place where it is. Use it for "where is" and "how many" questions about things that can be counted (airplanes, ships, storage tanks, houses); use segment_class for areas such as water or roads. Boxes are left, top, right, bottom in pixels from the top-left corner, and for a georeferenced raster also map coordinates, WGS84 longitude and latitude, and ground area. Large rasters are searched tile by tile at full resolution and once more in larger tiles for larger objects; objects of a few pixels are easily missed, and boxes are precise to about one hundredth of a tile. A query that names a place in the image or compares ("at the top left", "the largest") is asked about the whole image, reduced."""  # noqa: E501
     query = _said(query, "query", 200)
     scene = open_scene(image)
     model = model or load_model()
-    tiles = tiling.cover(scene.grid.width, scene.grid.height, model.tile_size)
+    tiles = tiling.levels(scene.grid.width, scene.grid.height, model.tile_size)
+    reduced = []
+    if len(tiles) > 1 and _COMPARES.search(query):
+        tiles = [replace(tiles[-1], least=0.0)]
+        reduced = [
+            "The query compares things all over the image or names a place in it: the image was asked about as a "
+            "whole and at reduced resolution. To find small things, ask for the bare class and choose among its boxes."
+        ]
     asking = _Asking(model, progress, cancel, total=len(tiles))
     pieces: list[tiling.Piece] = []
     repeated = 0
@@ -139,7 +154,7 @@ def ground_object(
             **asking.facts(),
             confidence=asking.confidence,
             image=ImageInfo.of(scene),
-            warnings=[*scene.warnings, *asking.warnings(tiles), *_said_again(repeated)],
+            warnings=[*scene.warnings, *reduced, *asking.warnings(tiles), *_said_again(repeated)],
             query=query,
             found=bool(boxes_found),
             count=len(boxes_found),
@@ -493,7 +508,7 @@ class _Asking:
             asked: list[tuple[tiling.Tile, NDArray[np.bool_]]] = []
             queries = []
             for tile in group:
-                views = [scene.read(tile.view) for scene in scenes]
+                views = [scene.read(tile.view, self._reduced(tile.view)) for scene in scenes]
                 valid = np.logical_and.reduce([view.valid for view in views])
                 if valid.any():
                     asked.append((tile, valid))
@@ -518,9 +533,7 @@ class _Asking:
         self._look_for_cancel()
         grid = scenes[0].grid
         window = window or Window(0, 0, grid.width, grid.height)
-        longest = int(tiling.WHOLE * self.model.tile_size)
-        factor = max(window.width, window.height) / longest
-        size = None if factor <= 1 else (max(1, round(window.width / factor)), max(1, round(window.height / factor)))
+        size = self._reduced(window)
         views: list[View] = [scene.read(window, size) for scene in scenes]
         for scene, view in zip(scenes, views, strict=True):
             if not view.valid.any():
@@ -530,10 +543,15 @@ class _Asking:
         if size is None:
             return answer, []
         return answer, [
-            f"The image was reduced {factor:.1f} times to be seen whole: things smaller than about "
-            f"{10 * factor:.0f} pixels "
+            f"The image was reduced {window.width / size[0]:.1f} times to be seen whole: things smaller than about "
+            f"{10 * window.width / size[0]:.0f} pixels "
             "went unseen. Ask about a smaller part of it to see more."
         ]
+
+    def _reduced(self, window: Window) -> tuple[int, int] | None:
+        """Width and height at which a window is shown if it is longer than 1.5 tiles, so reduced to that; else None."""
+        factor = max(window.width, window.height) / int(tiling.WHOLE * self.model.tile_size)
+        return None if factor <= 1 else (max(1, round(window.width / factor)), max(1, round(window.height / factor)))
 
     def read(self, answer: Answer, reader: Callable[[str], T]) -> T | None:
         """What the reader makes of an answer; None, and counted as unread, when it makes nothing of it."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rs_tools.errors import TooLarge
 from rs_tools.geometry import Box, Window
-from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, cover, distinct, merge
+from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, cover, distinct, levels, merge
 
 lengths = st.integers(1, 3000)
 sizes = st.sampled_from([8, 31, 96, 256, 384])
@@ -52,6 +52,34 @@ def test_tiles_see_their_native_size_and_small_images_are_seen_whole(width: int,
 def test_an_image_of_one_and_a_half_tiles_is_one_query_and_one_pixel_more_is_not() -> None:
     assert len(cover(576, 300, 384)) == 1
     assert len(cover(577, 300, 384)) > 1
+
+
+def test_coarser_levels_follow_until_one_tile_sees_everything() -> None:
+    assert levels(200, 200, 176) == cover(200, 200, 176)
+    tiles = levels(2000, 1200, 176)
+    sides = [max(tile.view.width, tile.view.height) for tile in tiles]
+    assert sorted(set(sides)) == [176, 528, 2000]
+    assert tiles[-1].view == Window(0, 0, 2000, 1200)
+    assert [tiles[0].least, tiles[-2].least, tiles[-1].least] == [0, pytest.approx(176 / 3), pytest.approx(176)]
+
+
+def test_a_coarse_tile_tells_of_large_objects_and_not_of_small_ones_or_crowds() -> None:
+    tiles = levels(500, 500, 176)
+    fine, whole = tiles[0], tiles[-1]
+    small, other, large = Box(10, 10, 30, 30), Box(60, 60, 80, 80), Box(200, 200, 400, 400)
+
+    def told(*pieces: tuple[Box, Tile]) -> list[Box]:
+        merged = merge([Piece(box, tile, 0.5, number) for number, (box, tile) in enumerate(pieces)])
+        return sorted((piece.box for piece in merged), key=lambda box: box.left)
+
+    assert told((small, fine), (large, whole)) == [small, large]
+    assert told((small, fine), (Box(12, 8, 31, 30), whole)) == [small]
+    assert told((small, whole)) == []
+    assert told((small, fine), (other, fine), (Box(5, 5, 85, 85), whole)) == [small, other]
+    assert told((Box(20, 20, 90, 90), fine), (Box(10, 10, 110, 110), whole)) in (
+        [Box(20, 20, 90, 90)],
+        [Box(10, 10, 110, 110)],
+    )
 
 
 def test_a_plan_of_too_many_tiles_is_refused_before_any_work() -> None:

@@ -121,6 +121,16 @@ def test_a_box_comes_back_in_pixels_and_on_the_map(tmp_path: Path) -> None:
     assert 48.7 < latitude < 48.8
 
 
+def test_a_query_that_compares_is_asked_about_the_whole_image_and_says_so() -> None:
+    scene = scene_with((10, 10, 100, 100), width=500, height=400)
+    for query in ("the ship at the top left", "the largest ship", "the northernmost ship"):
+        found = ground_object(scene, query, model=bright())
+        assert found.tiles_read == 1
+        assert any("as a whole and at reduced resolution" in warning for warning in found.warnings)
+    assert ground_object(scene, "ship", model=bright()).tiles_read > 1
+    assert not ground_object(scene_with(), "the largest ship", model=bright()).warnings
+
+
 def test_objects_in_a_large_raster_are_found_at_full_resolution_wherever_they_lie(tmp_path: Path) -> None:
     spots = [(x, y, x + 8, y + 8) for x, y in ((3, 5), (400, 30), (250, 300), (480, 370))]
     path = as_tif(tmp_path / "a.tif", scene_with(*spots, width=500, height=400))
