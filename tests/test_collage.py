@@ -184,7 +184,7 @@ def test_licences_of_all_that_went_in_are_kept(scenes: list[Record]) -> None:
 
 
 def test_several_processes_make_what_one_makes(material: list[Record], made: Collages) -> None:
-    both = collages(material, 3, 2, 0, 2)
+    both = collages(Collages(material), 3, 2, 0, 2)
     assert [len(rows) for rows in both.values()] == [3, 2]
     assert (both["collage_scene"][2].images[0] == made.scene(2).images[0]).all()
     assert (both["collage_pair"][1].images[1] == made.pair(1).images[1]).all()

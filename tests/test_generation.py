@@ -270,7 +270,7 @@ def test_a_batch_size_below_one_is_refused() -> None:
         RSUniVLM(network().model, network().processor, max_batch=0)
 
 
-def test_a_mask_is_written_from_where_its_cells_stand_as_in_training() -> None:
+def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training() -> None:
     words = merging_tokenizer(grid=GRID)
     torch.manual_seed(0)
     model = RSUniVLMForConditionalGeneration(tiny_config(words, cells_at=700))
@@ -282,15 +282,19 @@ def test_a_mask_is_written_from_where_its_cells_stand_as_in_training() -> None:
         for grammar in (MaskGrammar(["building"], GRID, GRID), BoxGrammar(2), MaskGrammar(["water"], GRID, GRID))
     ]
     model.generation_config.eos_token_id = end_tokens(network().model)[0]
-    written = write(model, dict(processor(asked)), [400] * 3, guides, processor.pieces)
+    pens = [processor.pen(query.message, query.expert) for query in asked]
+    written = write(model, dict(processor(asked)), [400] * 3, guides, pens, processor.pieces)
     for query, row, guide in zip(asked, written, guides, strict=True):
         prompt = processor([query])
         ids = torch.cat([prompt["input_ids"][0], torch.tensor(row.tokens, dtype=torch.long)])[None]
         length = prompt["input_ids"].shape[1]
-        positions = processor.positions(length, row.tokens, int(query.expert))
+        positions = processor.positions(length, row.tokens, processor.pen(query.message, query.expert))
+        assert positions[length - 1] == 700
         if query.expert == Granularity.PIXEL:
-            assert positions[length - 1] == 700
             assert positions[-1] == 700 + GRID * GRID
+        else:
+            last = text_box.decode(guide.text(row.tokens))[-1]
+            assert positions[-1] == 701 + text_box.cell(last, processor.patches)
         with torch.no_grad():
             logits = model(
                 input_ids=ids,

@@ -13,7 +13,7 @@ from tiny_network import ANSWERS, byte_tokenizer, mixed_queries, picture, stir, 
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from vlm.model import Routes, RSUniVLMConfig, RSUniVLMForConditionalGeneration, TileLayout
+from vlm.model import ConvolutionStem, Routes, RSUniVLMConfig, RSUniVLMForConditionalGeneration, TileLayout
 from vlm.processing import RSUniVLMProcessor, cut_tiles, to_rgb
 from vlm.prompts import Granularity, Query, Task
 
@@ -266,6 +266,8 @@ def small_projector_only(config: RSUniVLMConfig) -> RSUniVLMForConditionalGenera
         ({"aspect": "anyres", "grid_pinpoints": [[33, 32]]}, "no multiple of the tile side"),
         ({"merge": "spatial_maxpool2x2"}, "merge 'spatial_maxpool2x2' is not supported"),
         ({"num_experts": 0}, "num_experts must be at least 1"),
+        ({"stem": [[8, 0], [24, 1]]}, "a stem of 2 levels makes patches of 4 pixels, 24 wide: the tower wants 8"),
+        ({"stem": [[8, 0], [16, 0], [16, 1]]}, "16 wide: the tower wants 8 pixels and 24"),
     ],
 )
 def test_an_unsupported_configuration_is_refused_by_name(changes, message) -> None:
@@ -296,6 +298,21 @@ def test_the_newline_row_follows_every_image_when_the_merge_says_so() -> None:
     rows = model.image_rows(batch["pixel_values"])
     assert torch.equal(rows[16], model.image_newline)
     assert torch.equal(rows[33], model.image_newline)
+
+
+def test_a_stem_of_convolutions_stands_in_for_the_cut_into_patches(tmp_path: Path) -> None:
+    model, processor = tiny_network(stem=[[8, 0], [16, 1], [24, 1]])
+    start = ConvolutionStem(3, [[8, 0], [16, 1], [24, 1]])
+    pixels = torch.rand(2, 3, 32, 32)
+    assert start(pixels).shape == (2, 24, 4, 4)
+    assert all((block.convolutions[1].weight == 0).all() for block in start.layers if hasattr(block, "convolutions"))
+    stir(model)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert torch.equal(again.image_features(pixels), model.image_features(pixels))
+    loss = model(**processor(mixed_queries(), ANSWERS)).loss
+    loss.backward()
+    assert all(p.grad is not None for p in model.vision_tower.embeddings.parameters())
 
 
 def test_placeholders_that_do_not_match_the_images_are_an_error(network) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import math
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -1170,9 +1170,8 @@ def _make(job: tuple[str, int]) -> Record:
     return _SHARED[0].scene(seed) if name == "collage_scene" else _SHARED[0].pair(seed)
 
 
-def collages(records: Iterable[Record], scenes: int, pairs: int, seed: int, workers: int) -> dict[str, list[Record]]:
-    """So many scenes and pairs from the records of a train split, by set name, made by several processes."""
-    made = Collages(list(records))
+def collages(made: Collages, scenes: int, pairs: int, seed: int, workers: int) -> dict[str, list[Record]]:
+    """So many scenes and pairs, by set name, made by several processes."""
     jobs = [("collage_scene", seed * 10**6 + k) for k in range(scenes)]
     jobs += [("collage_pair", seed * 10**6 + k) for k in range(pairs)]
     with multiprocessing.get_context("fork").Pool(max(1, workers), _share, (made,)) as pool:

@@ -90,6 +90,7 @@ class TextModel(nn.Module):
                 layer.self_attn.register_forward_pre_hook(self._keep_attention, with_kwargs=True)
             side = model.config.layout.patches
             self.place = nn.Linear(width, 2 * side)
+            self.edges = nn.Linear(width, 4 * width)
             model.vision_tower.encoder.register_forward_hook(self._keep_features)
             model.projector.register_forward_hook(self._keep_projected)
 
@@ -120,6 +121,20 @@ class TextModel(nn.Module):
             scores = torch.einsum("td,tpd->tp", asks, holds[row]) * module.scaling
             found.append(scores.float().log_softmax(-1))
         return torch.stack(found, 1)
+
+    def telling(
+        self, image: torch.Tensor, patch: torch.Tensor, edge: torch.Tensor, token: torch.Tensor
+    ) -> torch.Tensor:
+        """How badly the edges of a box can be told from the patch in its middle, by what the decoder is given of it.
+
+        image, patch, edge, token: (numbers,) which image, patch and edge a number is of, and the token that writes it.
+        A patch that already holds the words of its box leaves the decoder only to find it, and to repeat them.
+        """
+        features = nn.functional.layer_norm(self.seen["projected"].float(), self.seen["projected"].shape[-1:])
+        spoken = self.edges(features[image, patch]).unflatten(-1, (4, -1))
+        logits = self.model.lm_head(spoken[torch.arange(len(edge), device=edge.device), edge]).float()
+        nothing = logits.new_zeros(len(edge))
+        return self.percents(nothing, logits, token, torch.ones_like(token, dtype=torch.bool)).sum()
 
     def _keep_hidden(self, _module: nn.Module, _args: Any, output: torch.Tensor) -> None:
         self.seen["hidden"] = output
@@ -155,13 +170,15 @@ class TextModel(nn.Module):
         """Losses: the mean of each task, and the heads'. `lots` says which sequences are computed together."""
         text = batch["text"]
         task, weight, ahead, meant = text["task"], text["weight"], text["ahead"], text["meant"]
-        outputs, seen = [], []
+        outputs, seen, before = [], [], 0
         for lot in in_lots(text, batch.get("lots")):
             outputs.append(self.model(**lot))
             labelled = nn.functional.pad(lot["labels"][:, 1:] != IGNORED, (0, 1))
             seen.append({**self.seen, "hidden": self.seen["hidden"][labelled]})
             if self.heads is not None:
                 seen[-1]["looks"] = self.looks(lot["input_ids"], labelled)
+            seen[-1]["row"] = labelled.nonzero()[:, 0] + before
+            before += len(labelled)
         self.seen = {name: torch.cat([one[name] for one in seen]) for name in seen[0]}
         token_losses = torch.cat([output.token_losses for output in outputs])
         token_logits = torch.cat([output.token_logits for output in outputs])
@@ -176,6 +193,11 @@ class TextModel(nn.Module):
             losses["ahead"] = self.looking_ahead(self.seen["hidden"], ahead)
             known = (meant.sum(-1) > 0).sum()
             losses["point"] = -0.3 * (self.seen["looks"] * meant[:, None]).sum() / known.clamp(min=1)
+            numbers = (text["edge"] >= 0).nonzero()[:, 0]
+            told = self.telling(
+                self.seen["row"][numbers], meant[numbers].argmax(-1), text["edge"][numbers], targets[numbers]
+            )
+            losses["tell"] = 0.3 * told / max(len(numbers), 1)
             dense = batch["dense"]
             losses["place"] = 0.2 * self.placing()
             watched = self.heads(self.seen["features"], dense["starts"], dense["counts"], dense["target"])

@@ -20,7 +20,7 @@ from training.samples import Asking, Augmentation, Record, ask, augment
 from training.stages import Stage
 from training.train import Mixture, TextBatches, WarmupBatches, is_first, train, wait_for_all
 from vlm import checkpoints
-from vlm.model import RSUniVLMConfig, RSUniVLMForConditionalGeneration
+from vlm.model import RSUniVLMConfig, RSUniVLMForConditionalGeneration, build_tower
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import PLACEHOLDER, chat_prompt
 
@@ -34,17 +34,18 @@ RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask clas
 VISION = {
     "hidden_size": 256,
     "intermediate_size": 768,
-    "num_hidden_layers": 6,
+    "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "image_size": SIZE,
     "patch_size": PATCH,
     "vision_use_head": False,
 }
+STEM = [[32, 0], [64, 1], [128, 2], [256, 2]]  # see vlm.model.ConvolutionStem
 
 
 def tower() -> SiglipVisionModel:
     """A fresh vision tower; its position embedding starts loud enough to be heard beside the patches."""
-    model = SiglipVisionModel._from_config(SiglipVisionConfig(**VISION), attn_implementation="sdpa")
+    model = build_tower(SiglipVisionConfig(**VISION, attn_implementation="sdpa"), STEM)
     model.embeddings.position_embedding.weight.data.copy_(positions(VISION["hidden_size"]))
     return model
 
@@ -154,6 +155,7 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
     config = RSUniVLMConfig(
         text_config=text,
         vision_config=VISION,
+        stem=STEM,
         num_experts=1,
         image_token_id=words.convert_tokens_to_ids("<image>"),
         aspect="square",

@@ -26,7 +26,7 @@ MOST_TEXT = 180
 LOOK_AHEAD = 12
 """Cells of a mask that a decoder in training is asked about before it writes the next run."""
 
-OF_TOKENS = ("task", "weight", "ahead", "meant")
+OF_TOKENS = ("task", "weight", "ahead", "meant", "edge")
 """What a packed batch holds for labelled tokens alone, which the losses want and the model does not."""
 
 TASK_NUMBERS = {task: number for number, task in enumerate(TASKS)}
@@ -39,7 +39,8 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     granularity (batch,); pixel_values; and for every labelled token, in reading order, task (its number in TASKS),
     weight, by which its loss is to count (a sample weighs the square root of its length, so that a mask counts more
     than a class, but not fifty times), and ahead (LOOK_AHEAD cells): for the tokens of a mask, which of the cells from
-    here on are of its class; NaN beyond its end and for every other token; and meant (patches): see `patches_meant`.
+    here on are of its class; NaN beyond its end and for every other token; meant (patches): see `patches_meant`; and
+    edge: for a number of a box, which of its four edges it is, else -1.
     """
     tokenizer, layout = processor.tokenizer, processor.layout
     tiles: list[Any] = []
@@ -51,6 +52,7 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     weights: list[float] = []
     ahead: list[np.ndarray] = []
     meant: list[np.ndarray] = []
+    edges: list[int] = []
     for group in groups:
         pieces, spoken = tokens_of(processor, group)
         ids: list[int] = []
@@ -64,11 +66,13 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
             ids += question + answer
             row_labels += [IGNORED] * len(question) + answer
             row_turns += [number] * (len(question) + len(answer))
-            row_positions += processor.positions(start + len(question), answer, int(sample.query.expert))[start:]
+            pen = processor.pen(sample.query.message, sample.query.expert)
+            row_positions += processor.positions(start + len(question), answer, pen)[start:]
             tasks += [TASK_NUMBERS[sample.task]] * len(answer)
             weights += [len(answer) ** -0.5] * len(answer)
             ahead.append(cells_ahead(processor, sample, answer))
             meant.append(patches_meant(processor, sample, answer))
+            edges += edges_of(processor, sample, answer)
         rows.append(ids)
         labels.append(row_labels)
         turns.append(row_turns)
@@ -92,6 +96,7 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
         "weight": torch.tensor(weights),
         "ahead": torch.from_numpy(np.concatenate(ahead)),
         "meant": torch.from_numpy(np.concatenate(meant)),
+        "edge": torch.tensor(edges),
     }
 
 
@@ -149,7 +154,7 @@ def in_lots(text: dict[str, Tensor], lots: Sequence[tuple[int, int]] | None) -> 
 def patches_meant(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> np.ndarray:
     """float32 (tokens, patches): where one should look to choose a token, in shares that sum to 1; 0 where it is open.
 
-    The numbers of a box are read off the patches under it, and so is the name of what a box holds.
+    The numbers of a box are read off the patch in its middle, the name of what a box holds off all patches under it.
     """
     side = processor.layout.patches
     looks = np.zeros((len(answer), side * side), np.float32)
@@ -165,14 +170,25 @@ def patches_meant(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence
     if sample.task == Task.DESCRIBE_REGION:
         looks[0] = under(text_box.decode(sample.text)[0])
     if sample.task == Task.GROUND:
-        shares = [under(box) for box in text_box.decode(sample.answer)]
+        middles = [text_box.cell(box, side) for box in text_box.decode(sample.answer)]
         number = -1
         for row, token in zip(looks, answer, strict=True):
             piece = processor.pieces[token]
             if piece[:1].isdigit():
-                row[:] = shares[number]
+                row[middles[number]] = 1
             number += piece.count("[")
     return looks
+
+
+def edges_of(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> list[int]:
+    """For each token that is a number of a sought box: 0 left, 1 top, 2 right, 3 bottom; -1 for every other token."""
+    found, edge = [], 0
+    for token in answer:
+        piece = processor.pieces[token]
+        is_number = sample.task == Task.GROUND and piece[:1].isdigit()
+        found.append(edge if is_number else -1)
+        edge = 0 if "[" in piece else edge + is_number
+    return found
 
 
 def cells_ahead(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> np.ndarray:

@@ -332,8 +332,9 @@ def _percent(box: BoxLabel, size: int) -> tuple[float, float, float, float]:
     return box[1] / size * 100, box[2] / size * 100, box[3] / size * 100, box[4] / size * 100
 
 
-def _reading_order(box: BoxLabel) -> tuple[float, float]:
-    return box[2], box[1]
+def _reading_order(box: BoxLabel, size: int, grid: int) -> tuple[int, float]:
+    """Row by row over the cells that hold the middles: the order in which the decoder has read the image."""
+    return text_box.cell(_percent(box, size), grid), box[1] + box[3]
 
 
 def _ground_class(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
@@ -344,7 +345,9 @@ def _ground_class(record: Record, rng: np.random.Generator, how: Asking) -> Iter
     absent = sorted(set(record.box_classes) - set(there))
     pool = there if there and (not absent or rng.random() < 0.85) else absent
     label = pool[int(rng.integers(len(pool)))]
-    boxes = sorted((box for box in record.boxes if box[0] == label), key=_reading_order)[: how.most_boxes]
+    boxes = sorted(
+        (box for box in record.boxes if box[0] == label), key=lambda box: _reading_order(box, size, how.grid)
+    )[: how.most_boxes]
     yield _sample(record, rng, how, Task.GROUND, label, text_box.encode(_percent(box, size) for box in boxes))
 
 

@@ -38,15 +38,17 @@ SETS = {
     "ucm_boxes": 0.05,
     "aerial_airport": 0.07,
     "airbus_aircraft": 0.07,
-    "aerial_cars": 0.04,
-    "neon_trees": 0.04,
+    "aerial_cars": 0.06,
+    "neon_trees": 0.05,
     "hrsc_sample": 0.02,
     "dubai_seg": 0.12,
-    "roads_cil": 0.08,
+    "roads_cil": 0.10,
     "airbus_change": 0.09,
     "change_pairs": 0.04,
-    "synthetic_scene": 0.20,
-    "synthetic_pair": 0.08,
+    "collage_scene": 0.10,
+    "collage_pair": 0.07,
+    "synthetic_scene": 0.16,
+    "synthetic_pair": 0.07,
 }
 
 TASK_WEIGHTS = {

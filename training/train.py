@@ -15,7 +15,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ import numpy as np
 import torch
 
 from training import album, pictures, recipes, warmup
+from training.collage import NAMES as COLLAGES
+from training.collage import Collages, collages
 from training.datasets import own, read_all
 from training.loop import LOG_EVERY, SAVE_EVERY, Batches, Paused, is_first, processes, train, wait_for_all
 from training.packing import TASK_NUMBERS, length, pack, two_lots
@@ -145,6 +147,7 @@ class TextBatches(Batches):
             heads = batch["dense"].pop("amounts")
             amounts["ahead"] = float(text["ahead"].isnan().logical_not().sum())
             amounts["point"] = float((text["meant"].sum(-1) > 0).sum())
+            amounts["tell"] = float((text["edge"] >= 0).sum())
             amounts["place"] = float(len(records) * images)
             amounts |= {f"dense_{name}": amount for name, amount in heads.items()}
         return batch
@@ -177,15 +180,37 @@ def generated(count: int, seed: int, workers: int, kept: Path) -> dict[str, list
     """`count` synthetic scenes and half as many pairs; made once and kept in the folder `kept`."""
     from training.synthetic import pair, scene
 
-    file = kept / f"scenes-{seed}-{count}.pickle"
+    def make() -> dict[str, list[Record]]:
+        made: dict[str, list[Record]] = {}
+        with multiprocessing.get_context("fork").Pool(max(1, workers)) as pool:
+            for name, draw, number in (("synthetic_scene", scene, count), ("synthetic_pair", pair, count // 2)):
+                rows = pool.imap(draw, range(seed * 10**6, seed * 10**6 + number), chunksize=16)
+                made[name] = [replace(record, dataset=name) for record in rows]
+        return made
+
+    return made_once(kept / f"scenes-{seed}-{count}.pickle", make)
+
+
+def pasted(records: Iterable[Record], count: int, seed: int, workers: int, kept: Path) -> dict[str, list[Record]]:
+    """`count` collages of real objects on real tiles and half as many pairs, like `generated`; {} where the records
+    hold nothing to paste.
+    """
+    try:
+        material = Collages(list(records))
+    except ValueError as nothing:
+        print(f"no collages: {nothing}")
+        return {}
+    return made_once(
+        kept / f"collages-{seed}-{count}.pickle", lambda: collages(material, count, count // 2, seed, workers)
+    )
+
+
+def made_once(file: Path, make: Callable[[], dict[str, list[Record]]]) -> dict[str, list[Record]]:
+    """What the file keeps, or else what `make` makes, kept in the file."""
     if file.exists():
         with file.open("rb") as stored:
             return pickle.load(stored)  # type: ignore[no-any-return]
-    made: dict[str, list[Record]] = {}
-    with multiprocessing.get_context("fork").Pool(max(1, workers)) as pool:
-        for name, make, number in (("synthetic_scene", scene, count), ("synthetic_pair", pair, count // 2)):
-            rows = pool.imap(make, range(seed * 10**6, seed * 10**6 + number), chunksize=16)
-            made[name] = [replace(record, dataset=name) for record in rows]
+    made = make()
     part = file.with_suffix(f".part{os.getpid()}")
     part.write_bytes(pickle.dumps(made))
     os.replace(part, file)
@@ -195,11 +220,15 @@ def generated(count: int, seed: int, workers: int, kept: Path) -> dict[str, list
 def records_of(
     data: Path | None, stage: Stage, synthetic: int, seed: int, workers: int, kept: Path
 ) -> dict[str, list[Record]]:
-    """All training records by set: the converters' and `synthetic` generated scenes and half as many pairs."""
+    """All training records by set: the converters', `synthetic` generated scenes and half as many pairs, and as many
+    collages where the stage draws on them.
+    """
     by_set: dict[str, list[Record]] = {}
     if data is not None:
         for record in found_in(data, stage):
             by_set.setdefault(record.dataset, []).append(record)
+    if synthetic and by_set and set(stage.datasets) & set(COLLAGES):
+        by_set |= pasted(itertools.chain(*by_set.values()), synthetic, seed, workers, kept)
     if synthetic:
         by_set |= generated(synthetic, seed, workers, kept)
     return by_set
@@ -217,7 +246,9 @@ def found_in(data: Path, stage: Stage) -> Iterable[Record]:
         there = [name for name in stage.datasets if name in album.sets_in(data)]
     else:
         there = [name for name in stage.datasets if (data / name).is_dir()]
-    missing = sorted(name for name in stage.datasets if name not in there and not name.startswith("synthetic"))
+    missing = sorted(
+        name for name in stage.datasets if name not in there and not name.startswith(("synthetic", "collage"))
+    )
     print(f"not in {data}, left out: {', '.join(missing)}" if missing else f"every set is in {data}")
     return read_all(data, "train", there)
 

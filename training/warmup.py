@@ -22,6 +22,7 @@ from training.samples import Record, load_image, load_mask
 
 SUB = 4  # mask cells per patch side
 POINT = 2  # object points per patch side
+HEADS = ("presence", "words", "mask", "object", "centre", "edges")  # those whose targets are unknown where NaN
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def targets(record: Record, vocabulary: Vocabulary, size: int, patch: int) -> di
     """What the heads should say of one augmented record (square images of `size` pixels); NaN where nothing is known.
 
     scene () int64, -1 unknown; scene_choice (scenes,) bool; mask (masks, cells, cells); object (objects, points,
-    points); edges (4, points, points) distances to left, top, right, bottom in image sides; presence; words; change
-    (cells, cells).
+    points); centre (objects, points, points) the one point in the middle of each object, unknown beside it; edges
+    (4, points, points) distances to left, top, right, bottom in image sides; presence; words; change (cells, cells).
     """
     side = size // patch
     cells, points = side * SUB, side * POINT
@@ -86,20 +87,28 @@ def targets(record: Record, vocabulary: Vocabulary, size: int, patch: int) -> di
     edges = np.full((4, points, points), np.nan, np.float32)
     for name in record.box_classes:
         objects[vocabulary.objects.index(name)] = 0
+    centres = objects.copy()
+    middles = []
     centre = (np.arange(points) + 0.5) * size / points
     for name, left, top, right, bottom in sorted(record.boxes, key=lambda b: -(b[3] - b[1]) * (b[4] - b[2])):
         if name not in vocabulary.objects:
             continue
         inside_x = (centre > left + 0.2 * (right - left)) & (centre < right - 0.2 * (right - left))
         inside_y = (centre > top + 0.2 * (bottom - top)) & (centre < bottom - 0.2 * (bottom - top))
-        column, row = int((left + right) / 2 / size * points), int((top + bottom) / 2 / size * points)
-        inside_x[min(column, points - 1)] = inside_y[min(row, points - 1)] = True
+        column = min(int((left + right) / 2 / size * points), points - 1)
+        row = min(int((top + bottom) / 2 / size * points), points - 1)
+        inside_x[column] = inside_y[row] = True
         inside = inside_y[:, None] & inside_x[None]
-        objects[vocabulary.objects.index(name)][inside] = 1
+        number = vocabulary.objects.index(name)
+        objects[number][inside] = 1
+        centres[number][inside] = np.nan
+        middles.append((number, row, column))
         x, y = np.broadcast_to(centre[None], inside.shape), np.broadcast_to(centre[:, None], inside.shape)
         for k, distance in enumerate((x - left, y - top, right - x, bottom - y)):
             edges[k][inside] = np.maximum(distance[inside], 0.5) / size
-    out["object"], out["edges"] = objects, edges
+    for middle in middles:
+        centres[middle] = 1
+    out["object"], out["centre"], out["edges"] = objects, centres, edges
 
     presence = np.full(len(vocabulary.presence), np.nan, np.float32)
     for name in record.presence_classes:
@@ -156,11 +165,13 @@ class VisionHeads(nn.Module):
         self.words = nn.Linear(2 * width, len(vocabulary.words))
         self.mask = nn.Linear(width, len(vocabulary.masks) * SUB * SUB)
         self.object = nn.Linear(width, len(vocabulary.objects) * POINT * POINT)
+        self.centre = nn.Linear(width, len(vocabulary.objects) * POINT * POINT)
         self.edges = nn.Linear(width, 4 * POINT * POINT)
         self.change = nn.Sequential(
             nn.LayerNorm(3 * width), nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, SUB * SUB)
         )
         nn.init.constant_(self.object.bias, -3.0)
+        nn.init.constant_(self.centre.bias, -4.0)
         nn.init.constant_(self.edges.bias, -2.0)
 
     @staticmethod
@@ -199,9 +210,9 @@ class VisionHeads(nn.Module):
         losses["presence"] = _binary(self.presence(image), target["presence"])
         losses["words"] = _binary(self.words(image), target["words"]) * 4
         losses["mask"] = _binary(self._unfold(self.mask(last), len(self.vocabulary.masks), SUB), target["mask"]) * 4
-        losses["object"] = (
-            _binary(self._unfold(self.object(last), len(self.vocabulary.objects), POINT), target["object"], 4.0) * 8
-        )
+        things = len(self.vocabulary.objects)
+        losses["object"] = _binary(self._unfold(self.object(last), things, POINT), target["object"], 4.0) * 8
+        losses["centre"] = _binary(self._unfold(self.centre(last), things, POINT), target["centre"], 8.0) * 16
         edges, wanted = F.softplus(self._unfold(self.edges(last), 4, POINT).float()), target["edges"]
         known = ~wanted.isnan()
         losses["edges"] = (
@@ -230,6 +241,7 @@ def only_seen(target: dict[str, Tensor], seen: Tensor) -> dict[str, Tensor]:
         "mask": hide("mask", SUB),
         "change": hide("change", SUB),
         "object": hide("object", POINT),
+        "centre": hide("centre", POINT),
         "edges": hide("edges", POINT),
     }
     return target | hidden
@@ -242,7 +254,7 @@ def seen_of(kept: Tensor, patches: int) -> Tensor:
 
 def amounts(target: dict[str, Tensor], counts: Tensor) -> dict[str, float]:
     """How many entries each loss of the heads is a mean over."""
-    known = {name: target[name].isnan().logical_not() for name in ("presence", "words", "mask", "object", "edges")}
+    known = {name: target[name].isnan().logical_not() for name in HEADS}
     known["scene"] = (target["scene"] >= 0) & (counts == 1)
     known["change"] = target["change"][counts > 1].isnan().logical_not()
     return {name: float(value.sum()) for name, value in known.items()}

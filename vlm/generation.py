@@ -18,7 +18,8 @@ from vlm import checkpoints
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor
-from vlm.prompts import Answer, Granularity, Query, Task, TooLong
+from vlm.prompts import Answer, Query, Task, TooLong
+from vlm.text_box import Pen as BoxPen
 from vlm.text_mask import Pen
 
 EMBEDDED = Path(__file__).parent / "nano"
@@ -52,7 +53,7 @@ class Written:
 class _Row:
     """One answer in the making: `number` is its row in the first batch, `limit` its most tokens.
 
-    position: rotary position of the last token, kept only for networks with `cells_at`; pen: counts its cells.
+    position: rotary position of the last token, kept only for networks with `cells_at`; pen: where on the cells it is.
     """
 
     number: int
@@ -63,7 +64,7 @@ class _Row:
     logs: list[float] = field(default_factory=list)
     finished: bool = False
     position: int = 0
-    pen: Pen | None = None
+    pen: Pen | BoxPen | None = None
 
     def take(self, token: int, log: float, ends: frozenset[int]) -> bool:
         """Append a token; returns whether the answer goes on."""
@@ -84,12 +85,13 @@ def write(
     batch: dict[str, Tensor],
     limits: Sequence[int],
     guides: Sequence[Guide[Any] | None] | None = None,
+    pens: Sequence[Pen | BoxPen | None] = (),
     pieces: Sequence[str] = (),
 ) -> list[Written]:
     """Greedy decoding of a left-padded batch of the processor, on the model's device.
 
-    limits: most tokens of each row. guides: the grammar of each row, None for free text. pieces: the processor's, for
-    a network with `cells_at`.
+    limits: most tokens of each row. guides: the grammar of each row, None for free text. pens, pieces: the processor's,
+    for a network with `cells_at`.
     Free rows follow the model's generation settings exactly as transformers' `generate` would from embeddings: the
     repetition penalty weighs every id already written in the answer, and ends at any of the end tokens. Rows with a
     guide know no penalty, for it would wreck text that repeats itself by nature, such as runs of a mask. A row that
@@ -111,8 +113,8 @@ def write(
     ]
     if placed:
         last = inputs["position_ids"][:, -1].tolist()
-        for line, kind, position in zip(rows, granularity.tolist(), last, strict=True):
-            line.position, line.pen = position, Pen(position) if kind == Granularity.PIXEL else None
+        for line, pen, position in zip(rows, pens, last, strict=True):
+            line.position, line.pen = position, pen
     done: dict[int, Written] = {}
     output = model(
         **inputs,
@@ -146,7 +148,10 @@ def write(
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         if placed:
             for line, token in zip(rows, tokens, strict=True):
-                line.position = line.position + 1 if line.pen is None else line.pen.write(pieces[token])
+                if line.pen is None:
+                    line.position += 1
+                else:
+                    line.position = model.config.cells_at + line.pen.write(pieces[token])
         output = model(
             input_ids=latest,
             attention_mask=mask if masked else None,
@@ -304,6 +309,7 @@ class RSUniVLM:
                     batch,
                     [min(limits[place], left) for place, left in zip(places, room, strict=True)],
                     [guides[place] for place in places],
+                    [self.processor.pen(queries[place].message, queries[place].expert) for place in places],
                     self.processor.pieces if self.processor.cells_at else (),
                 )
                 for place, row in zip(places, written, strict=True):

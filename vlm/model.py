@@ -132,6 +132,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     """Shapes and choices of one network.
 
     text_config: a Qwen2Config. vision_config: a SiglipVisionConfig, of which the head is never built. Or their dicts.
+    stem: None cuts the image into patches by one convolution, as SigLIP does. Else a `ConvolutionStem` does: the width
+        of each of its levels and how many blocks it has; the last is as wide as the tower.
     num_experts: feed-forward experts per decoder layer; 1 is the dense network of the first training stage.
     image_token_id: the id that stands for one row of image features in `input_ids`; may lie outside the vocabulary.
     aspect, merge, grid_pinpoints: see `TileLayout`.
@@ -141,8 +143,10 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     vision_layers: how many layers of the tower are kept and feed the projector; None keeps all.
     max_rows: the longest input, merged image rows included; None is the decoder's max_position_embeddings.
     cells_at: 0 numbers the positions of a text one by one, as the published network does. Any other number is the
-        rotary position from which a mask is written: a token stands at `cells_at` + the cells written so far, so that
-        a cell is always equally far from the image row that shows it, whatever the question and the runs before it.
+        rotary position from which masks and boxes are written: a token of a mask stands at `cells_at` + the cells
+        written so far, so that a cell is always equally far from the image row that shows it, whatever the question
+        and the runs before it; a token of a box at `cells_at` + the cells up to the middle of the box before + the
+        numbers that its own box has, so that the search for the next one begins where the last one ended.
     """
 
     model_type = "rsunivlm"
@@ -150,6 +154,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
 
     text_config: Any = None
     vision_config: Any = None
+    stem: list[Any] | None = None
     num_experts: int = 3
     image_token_id: int = -200
     aspect: str = "square"
@@ -170,6 +175,13 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
                 setattr(self, name, kind(**given or {}))
         super().__post_init__(**kwargs)
         self.vision_config.vision_use_head = False
+        if self.stem is not None:
+            levels, last = len(self.stem), self.stem[-1][0] if self.stem else 0
+            if 2**levels != self.vision_config.patch_size or last != self.vision_config.hidden_size:
+                raise ValueError(
+                    f"a stem of {levels} levels makes patches of {2**levels} pixels, {last} wide: the tower wants "
+                    f"{self.vision_config.patch_size} pixels and {self.vision_config.hidden_size}"
+                )
         if self.vision_layers is None:
             self.vision_layers = self.vision_config.num_hidden_layers
         if not 0 < self.vision_layers <= self.vision_config.num_hidden_layers:
@@ -267,6 +279,80 @@ class GranularityQwen2(Qwen2Model):  # type: ignore[misc]
         self.post_init()
 
 
+class _Convolution(nn.Module):
+    """A 3 x 3 convolution without bias; its weight is a matrix, as which Muon moves it."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(outputs, inputs * 9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(images, inputs, height, width) -> (images, outputs, height / stride, width / stride)"""
+        return functional.conv2d(x, self.weight.view(len(self.weight), -1, 3, 3), stride=self.stride, padding=1)
+
+
+class _Block(nn.Module):
+    """Two convolutions beside the way straight on, normalised before each (https://arxiv.org/abs/1603.05027)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(max(1, width // 16), width) for _ in range(2))
+        self.convolutions = nn.ModuleList(_Convolution(width, width) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(images, width, height, width), unchanged in shape."""
+        out = x
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            out = convolution(functional.relu(norm(out)))
+        return x + out
+
+
+class ConvolutionStem(nn.Module):
+    """What may stand in for SigLIP's cut into patches: a small residual network that halves the image level by level.
+
+    Pixels that lie together belong together: a tower that starts from nothing need not learn that from few images
+    (https://arxiv.org/abs/2106.14881).
+    """
+
+    def __init__(self, channels: int, levels: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width, blocks in levels:
+            layers += [_Convolution(channels, width, stride=2), *(_Block(width) for _ in range(blocks))]
+            channels = width
+        self.layers = nn.Sequential(*layers, nn.GroupNorm(max(1, channels // 16), channels))
+        self.start()
+
+    def start(self) -> None:
+        """Random weights; each block at first lets everything through unchanged."""
+        for module in self.modules():
+            if isinstance(module, _Convolution):
+                init.kaiming_normal_(module.weight)
+        for module in self.modules():
+            if isinstance(module, _Block):
+                init.zeros_(module.convolutions[1].weight)
+
+    @property
+    def weight(self) -> Tensor:
+        """A weight, whose dtype SigLIP gives to the pixels."""
+        first: Tensor = self.layers[0].weight
+        return first
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """(images, channels, side, side) -> (images, width, side / 2^levels, side / 2^levels)"""
+        features: Tensor = self.layers(pixel_values.contiguous(memory_format=torch.channels_last))
+        return features
+
+
+def build_tower(config: SiglipVisionConfig, stem: Sequence[Sequence[int]] | None = None) -> SiglipVisionModel:
+    """SigLIP's tower, with a `ConvolutionStem` in place of its cut into patches if a stem is given."""
+    tower = SiglipVisionModel(config)
+    if stem is not None:
+        tower.embeddings.patch_embedding = ConvolutionStem(config.num_channels, stem)
+    return tower
+
+
 def build_projector(kind: str, inputs: int, outputs: int) -> nn.Module:
     """The projector from tower to decoder width: "linear" or "mlpNx_gelu"."""
     if kind == "linear":
@@ -312,7 +398,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
     def __init__(self, config: RSUniVLMConfig) -> None:
         super().__init__(config)
         text = config.text_config
-        self.vision_tower = SiglipVisionModel(config.vision_config)
+        self.vision_tower = build_tower(config.vision_config, config.stem)
         self.vision_tower.encoder.layers = self.vision_tower.encoder.layers[: config.vision_layers]
         self.projector = build_projector(config.projector, config.vision_config.hidden_size, text.hidden_size)
         self.language_model = GranularityQwen2(text, config.num_experts)
@@ -324,6 +410,8 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
+        if isinstance(module, ConvolutionStem):
+            module.start()
         if module is self and self.config.layout.newline:
             init.normal_(self.image_newline, std=self.config.text_config.initializer_range)
 

@@ -15,7 +15,8 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from vlm.model import IGNORED, RSUniVLMConfig, TileLayout
-from vlm.prompts import PLACEHOLDER, Granularity, Query, TooLong, chat_prompt, granularity_of
+from vlm.prompts import PLACEHOLDER, TASKS, Granularity, Query, Task, TooLong, chat_prompt, granularity_of
+from vlm.text_box import Pen as BoxPen
 from vlm.text_mask import Pen
 
 END_OF_ANSWER = "<|im_end|>"
@@ -126,11 +127,19 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
             self._pieces = [token or "" for token in tokens]
         return self._pieces
 
-    def positions(self, prompt: int, answer: Sequence[int], granularity: int) -> list[int]:
+    def pen(self, prompt: str, granularity: int) -> Pen | BoxPen | None:
+        """What follows the answer to a prompt over the cells, where the network places its tokens (`cells_at`)."""
+        if self.cells_at and granularity == Granularity.PIXEL:
+            return Pen()
+        if self.cells_at and granularity == Granularity.REGION and TASKS[Task.GROUND].token in prompt:
+            return BoxPen(self.patches)
+        return None
+
+    def positions(self, prompt: int, answer: Sequence[int], pen: Pen | BoxPen | None) -> list[int]:
         """Rotary positions of a prompt of so many rows and the tokens of its answer, by the rule of `cells_at`."""
-        if not self.cells_at or granularity != Granularity.PIXEL:
+        if pen is None:
             return list(range(prompt + len(answer)))
-        pen, pieces = Pen(), self.pieces
+        pieces = self.pieces
         written = [self.cells_at + pen.write(pieces[token]) for token in answer]
         return [*range(prompt - 1), self.cells_at, *written]
 
@@ -201,8 +210,10 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
             rows.append(ids)
         labels = [[IGNORED] * len(ids) for ids in rows]
         positions = [
-            self.positions(len(ids), answer, int(expert))
-            for ids, answer, expert in zip(rows, answer_tokens or [[]] * len(rows), granularity, strict=True)
+            self.positions(len(ids), answer, self.pen(prompt, int(expert)))
+            for prompt, ids, answer, expert in zip(
+                prompts, rows, answer_tokens or [[]] * len(rows), granularity, strict=True
+            )
         ]
         for ids, row_labels, answer in zip(rows, labels, answer_tokens, strict=False):
             ids += answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 Percent = tuple[float, float, float, float]
 
@@ -21,6 +22,39 @@ _TASK_TOKEN = re.compile(r"[A-Z]+\Z")
 _DEMO_BRACKETS = re.compile(r"\[([0-9., ]+)\]")
 _DEMO_MAX_BOXES = 6
 _FORM = "boxes are written [left, top, right, bottom]"
+
+
+@dataclass
+class Pen:
+    """Follows a text of boxes over a grid of `side` x `side` cells, piece by piece, for `cells_at` of the network.
+
+    cells: the cells, row by row, up to the one that holds the middle of the last whole box. open: what has been written
+    of the box that is open.
+    """
+
+    side: int
+    cells: int = 0
+    open: str | None = None
+
+    def write(self, text: str) -> int:
+        """`cells` after one more piece of text, and one more for each number of the open box."""
+        for char in text:
+            if char == "[":
+                self.open = ""
+            elif char == "]" and self.open is not None:
+                numbers = [int(number) for number in re.findall("[0-9]+", self.open)]
+                if len(numbers) == 4:
+                    self.cells = 1 + cell((numbers[0], numbers[1], numbers[2], numbers[3]), self.side)
+                self.open = None
+            elif self.open is not None:
+                self.open += char
+        return self.cells + len(re.findall("[0-9]+", self.open or ""))
+
+
+def cell(box: Percent, side: int) -> int:
+    """The cell, counted row by row, of a grid of `side` x `side` that holds the middle of a box in percent."""
+    column, row = (min(int(low + high), 199) * side // 200 for low, high in zip(box[:2], box[2:], strict=True))
+    return row * side + column
 
 
 def encode(boxes: Iterable[Percent]) -> str:
