@@ -773,3 +773,10 @@ def test_a_box_told_again_and_again_counts_once_and_is_said() -> None:
     found = ground_object(image, "plane", model=ScriptedModel({Task.GROUND: plane * 3 + "[60, 60, 80, 80]"}))
     assert found.count == 2
     assert any("told 2 boxes twice" in warning for warning in found.warnings)
+
+
+def test_each_box_is_told_with_a_confidence_of_its_own_where_the_model_knows_it() -> None:
+    text = "[10, 10, 30, 30], [60, 60, 80, 80]"
+    for each, told in (((0.9, 0.2), [0.9, 0.2]), ((), [0.5, 0.5])):
+        model = ScriptedModel(lambda query, each=each: Answer(text, 0.5, True, each))
+        assert [box.confidence for box in ground_object(scene_with(), "ship", model=model).boxes] == told

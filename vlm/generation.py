@@ -201,6 +201,19 @@ def end_tokens(model: RSUniVLMForConditionalGeneration) -> tuple[int, ...]:
     return tuple(int(end) for end in ends) if isinstance(ends, list | tuple) else (int(ends),)
 
 
+def kind_of_answer(task: Task, text: str) -> str:
+    """Under which name an answer is calibrated: its task, apart from answers in numbers, which are right less often."""
+    number = task == Task.QUESTION and text.strip().isdigit()
+    return f"{task.value} with a number" if number else task.value
+
+
+def calibrated(confidence: float, line: Sequence[float]) -> float:
+    """A confidence whose log-odds are moved by slope and offset."""
+    kept = min(max(confidence, 1e-4), 1 - 1e-4)
+    odds = line[0] * math.log(kept / (1 - kept)) + line[1]
+    return 1 / (1 + math.exp(-odds))
+
+
 def usable(device: str | torch.device | None) -> torch.device:
     """The device of this name; None is cuda if there is one, else cpu. ValueError for one that is not there."""
     try:
@@ -313,14 +326,31 @@ class RSUniVLM:
                     self.processor.pieces if self.processor.cells_at else (),
                 )
                 for place, row in zip(places, written, strict=True):
-                    answers[place] = self._answer(row, guides[place])
+                    answers[place] = self._answer(row, guides[place], queries[place].task)
         return [answers[place] for place in range(len(queries))]
 
-    def _answer(self, row: Written, guide: Guide[Any] | None) -> Answer:
+    def _answer(self, row: Written, guide: Guide[Any] | None, task: Task) -> Answer:
         whole = guide is not None and isinstance(guide.grammar, ChoiceGrammar)
-        log = sum(row.logs) / (1 if whole else len(row.logs))
         text = self.processor.read([list(row.tokens)])[0].strip() if guide is None else guide.text(row.tokens)
-        return Answer(text, confidence=min(math.exp(log), 1.0), finished=row.finished)
+        line = (self.model.config.calibration or {}).get(kind_of_answer(task, text))
+
+        def confidence(logs: Sequence[float]) -> float:
+            own = min(math.exp(sum(logs) / (1 if whole else len(logs))), 1.0)
+            return own if line is None else calibrated(own, line)
+
+        boxes = guide is not None and isinstance(guide.grammar, BoxGrammar)
+        each = tuple(confidence(logs) for logs in self._by_box(row)) if boxes else ()
+        return Answer(text, confidence(row.logs), row.finished, each)
+
+    def _by_box(self, row: Written) -> list[list[float]]:
+        """The logarithms of each box of an answer: that it is there, and its numbers."""
+        found: list[list[float]] = []
+        for token, log in zip(row.tokens, row.logs, strict=False):
+            if "[" in self.processor.pieces[token]:
+                found.append([])
+            if found:
+                found[-1].append(log)
+        return found
 
     def _limit(self, query: Query, guide: Guide[Any] | None) -> int:
         if guide is not None:

@@ -134,6 +134,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     text_config: a Qwen2Config. vision_config: a SiglipVisionConfig, of which the head is never built. Or their dicts.
     stem: None cuts the image into patches by one convolution, as SigLIP does. Else a `ConvolutionStem` does: the width
         of each of its levels and how many blocks it has; the last is as wide as the tower.
+    calibration: by kind of answer (see `vlm.generation.kind_of_answer`), slope and offset on the log-odds that make the
+        network's confidence the share of such answers that are right; kinds that are not named stay as they are.
     num_experts: feed-forward experts per decoder layer; 1 is the dense network of the first training stage.
     image_token_id: the id that stands for one row of image features in `input_ids`; may lie outside the vocabulary.
     aspect, merge, grid_pinpoints: see `TileLayout`.
@@ -166,6 +168,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     vision_layers: int | None = None
     max_rows: int | None = None
     cells_at: int = 0
+    calibration: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -336,8 +339,9 @@ class ConvolutionStem(nn.Module):
     @property
     def weight(self) -> Tensor:
         """A weight, whose dtype SigLIP gives to the pixels."""
-        first: Tensor = self.layers[0].weight
-        return first
+        first = self.layers[0]
+        assert isinstance(first, _Convolution)
+        return first.weight
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(images, channels, side, side) -> (images, width, side / 2^levels, side / 2^levels)"""

@@ -138,11 +138,13 @@ class Answer:
 
     confidence: in 0..1, from the probabilities of the answer's tokens; None when the model cannot say.
     finished: False when the answer was cut at the token limit.
+    each: of an answer of boxes, the confidence of each, in their order; () when the model cannot say.
     """
 
     text: str
     confidence: float | None = None
     finished: bool = True
+    each: tuple[float, ...] = ()
 
 
 PLACEHOLDER = "<image>"

@@ -1,0 +1,58 @@
+"""Confidences are fitted to how often answers are right, on val splits, and written into the checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_network import tiny_network
+
+from training import metrics
+from training.calibrate import fit
+from vlm.generation import RSUniVLM, calibrated, kind_of_answer
+from vlm.prompts import Query, Task
+
+
+def test_a_network_that_is_too_sure_is_brought_down_to_how_often_it_is_right() -> None:
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.05, 0.99, 4000)
+    odds = 0.5 * np.log(sure / (1 - sure)) - 1.0
+    right = rng.random(4000) < 1 / (1 + np.exp(-odds))
+    line = fit(sure, right)
+    assert line == (pytest.approx(0.5, abs=0.06), pytest.approx(-1.0, abs=0.1))
+    after = [calibrated(value, line) for value in sure]
+    assert metrics.calibration_error(sure, right) > 0.2
+    assert metrics.calibration_error(after, right) < 0.04
+
+
+def test_few_answers_all_right_do_not_run_away() -> None:
+    slope, offset = fit([0.9] * 30, [True] * 30)
+    assert 0.5 < calibrated(0.9, (slope, offset)) < 1
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_rising_line_keeps_the_order_and_the_bounds(low: float, high: float) -> None:
+    line = (0.7, -0.4)
+    assert 0 <= calibrated(min(low, high), line) <= calibrated(max(low, high), line) <= 1
+    assert calibrated(0.3, (1.0, 0.0)) == pytest.approx(0.3)
+
+
+def test_numbers_are_calibrated_apart_from_words() -> None:
+    assert kind_of_answer(Task.QUESTION, " 12 ") != kind_of_answer(Task.QUESTION, "yes")
+    assert kind_of_answer(Task.CLASSIFY, "12") == kind_of_answer(Task.CLASSIFY, "river")
+
+
+def test_a_checkpoint_says_how_its_confidences_are_to_be_read() -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    queries = [Query(Task.CLASSIFY, (image,), "river, road", ("river", "road")), Query(Task.GROUND, (image,), "ship")]
+    plain, processor = tiny_network()
+    own = RSUniVLM(plain, processor).ask(queries)
+    other, _ = tiny_network(calibration={"classify": [0.5, -1.0]})
+    told = RSUniVLM(other, processor).ask(queries)
+    assert [answer.text for answer in told] == [answer.text for answer in own]
+    assert own[0].confidence is not None
+    assert told[0].confidence == pytest.approx(calibrated(own[0].confidence, (0.5, -1.0)))
+    assert told[1] == own[1]
+    assert len(own[1].each) == own[1].text.count("[")
+    assert all(0 < sure <= 1 for sure in own[1].each)

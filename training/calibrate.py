@@ -1,0 +1,107 @@
+"""Confidences that mean what they say: `python -m training.calibrate FOLDER --data DIR`.
+
+The network's own confidence is the probability of its words, which says how often it would say the same, not how often
+it is right. On the val splits, never the test splits, the log-odds of one are fitted to the other, a line for each kind
+of answer (https://arxiv.org/abs/1706.04599), and written into config.json as `RSUniVLMConfig.calibration`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rs_tools.model import load_model
+from training import evaluate, metrics
+from vlm.generation import calibrated, kind_of_answer
+from vlm.prompts import Task
+
+EXAMS = {"scenes": Task.CLASSIFY, "questions": Task.QUESTION, "regions": Task.DESCRIBE_REGION, "boxes": Task.GROUND}
+"""The exams whose answers are right or wrong, and the task that each asks."""
+FEWEST = 30
+"""Fewer answers than this fit no line."""
+
+
+def fit(confidence: ArrayLike, right: ArrayLike, strength: float = 1.0) -> tuple[float, float]:
+    """Slope and offset on the log-odds that make these confidences most likely; `strength` draws towards (1, 0)."""
+    odds = log_odds(np.asarray(confidence, float))
+    inputs, wanted = np.stack([odds, np.ones_like(odds)], 1), np.asarray(right, float)
+    line, rest = np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-inputs @ line))
+        slope = inputs.T @ (chance - wanted) + strength * (line - rest)
+        curve = (inputs * (chance * (1 - chance))[:, None]).T @ inputs + strength * np.eye(2)
+        step = np.linalg.solve(curve, slope)
+        line -= step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
+    return round(float(line[0]), 4), round(float(line[1]), 4)
+
+
+def log_odds(confidence: np.ndarray) -> np.ndarray:
+    """Of probabilities, kept off 0 and 1."""
+    kept = confidence.clip(1e-4, 1 - 1e-4)
+    return np.log(kept / (1 - kept))
+
+
+def judged_answers(
+    predictions: evaluate.Predictions, data: Path, limit: int | None
+) -> dict[str, list[tuple[float, bool]]]:
+    """Confidence and whether it was right, by kind of answer."""
+    found: dict[str, list[tuple[float, bool]]] = {}
+    for name, task in EXAMS.items():
+        items, replies = predictions.of(name, evaluate.items_of(name, data, predictions.run["split"], limit))
+        for _, scored, _, rows in evaluate.judged(name, items, replies) if items else ():
+            if scored.sure is not None:
+                found.setdefault(kind_of_answer(task, ""), []).extend(scored.sure)
+                continue
+            for case, row in zip(scored.cases, rows, strict=True):
+                if case.confidence is not None and case.right is not None:
+                    kind = kind_of_answer(task, str(row["answer"]))
+                    found.setdefault(kind, []).append((case.confidence, case.right))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of the calibration."""
+    parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a checkpoint of this project; its config.json is written anew")
+    parser.add_argument("--data", type=Path, required=True, help="folder with one folder per dataset")
+    parser.add_argument("--out", type=Path, default=Path("runs/calibrate"), help="where the answers are kept")
+    parser.add_argument("--limit", type=int, help="at most this many items per task, drawn by a fixed seed")
+    given = parser.parse_args(arguments)
+    file = given.folder / "config.json"
+    if not file.is_file():
+        parser.error(f"{file} is not there: pass the folder of a checkpoint")
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    if settings.get("calibration"):
+        settings["calibration"] = None  # The network's own confidences are what is fitted.
+        file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    model = load_model(given.folder)
+    weights = evaluate.fingerprint(str(given.folder))
+    out = given.out / weights[:8]
+    evaluate.evaluate(
+        model, given.data, split="val", names=tuple(EXAMS), limit=given.limit, out=out, weights=weights,
+        tell=lambda text: print(text, file=sys.stderr),
+    )  # fmt: skip
+    lines = {}
+    print("| answers | n | right | ECE before | ECE after | slope, offset |\n|---|---:|---:|---:|---:|---|")
+    for kind, told in judged_answers(
+        evaluate.Predictions.read(out / "predictions.jsonl"), given.data, given.limit
+    ).items():
+        sure, right = (np.array(column, float) for column in zip(*told, strict=True))
+        if len(told) < FEWEST:
+            continue
+        lines[kind] = fit(sure, right)
+        after = [calibrated(value, lines[kind]) for value in sure]
+        before, now = (100 * metrics.calibration_error(values, right) for values in (sure, after))
+        print(f"| {kind} | {len(told)} | {100 * right.mean():.1f} | {before:.1f} | {now:.1f} | {lines[kind]} |")
+    settings["calibration"] = lines
+    file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
