@@ -197,7 +197,7 @@ class TextModel(nn.Module):
             told = self.telling(
                 self.seen["row"][numbers], meant[numbers].argmax(-1), text["edge"][numbers], targets[numbers]
             )
-            losses["tell"] = 0.3 * told / max(len(numbers), 1)
+            losses["tell"] = told / max(len(numbers), 1)
             dense = batch["dense"]
             losses["place"] = 0.2 * self.placing()
             watched = self.heads(self.seen["features"], dense["starts"], dense["counts"], dense["target"])

@@ -216,7 +216,7 @@ class VisionHeads(nn.Module):
         edges, wanted = F.softplus(self._unfold(self.edges(last), 4, POINT).float()), target["edges"]
         known = ~wanted.isnan()
         losses["edges"] = (
-            known_mean((edges.clamp(min=1e-3).log() - wanted.nan_to_num(1.0).clamp(min=1e-3).log()).abs(), known) * 0.5
+            known_mean((edges.clamp(min=1e-3).log() - wanted.nan_to_num(1.0).clamp(min=1e-3).log()).abs(), known) * 2
         )
         if (~single).any():
             before, after = features[starts[~single]], features[starts[~single] + 1]
