@@ -91,6 +91,9 @@ class TextModel(nn.Module):
             side = model.config.layout.patches
             self.place = nn.Linear(width, 2 * side)
             self.edges = nn.Linear(width, 4 * width)
+            self.repeats = nn.ModuleList(
+                nn.Linear(layer.self_attn.head_dim, 4 * width) for layer in model.language_model.layers[-2:]
+            )
             model.vision_tower.encoder.register_forward_hook(self._keep_features)
             model.projector.register_forward_hook(self._keep_projected)
 
@@ -103,15 +106,16 @@ class TextModel(nn.Module):
     def _keep_attention(self, module: Any, _args: Any, known: dict[str, Any]) -> None:
         self.attended[module] = known["hidden_states"], known["position_embeddings"]
 
-    def looks(self, ids: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:
-        """Where one head of each of the last two layers looks in the image: log shares (tokens, layers, patches).
+    def looks(self, ids: torch.Tensor, labelled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where one head of each of the last two layers looks in the image: log shares (tokens, layers, patches); and
+        what it brings back from there (tokens, layers, head).
 
         ids, labelled: (batch, length); labelled marks the positions that write.
         """
         first = int((ids[0] == self.model.config.image_token_id).nonzero()[0])
         image = slice(first, first + self.model.config.layout.patches**2)
         row, column = labelled.nonzero(as_tuple=True)
-        found = []
+        found, brought = [], []
         for module, (hidden, (cosine, sine)) in self.attended.items():
             asks = module.q_proj(hidden[row, column])[:, -module.head_dim :]
             holds = module.k_proj(hidden[:, image])[..., -module.head_dim :]
@@ -120,7 +124,9 @@ class TextModel(nn.Module):
             holds = holds * cosine[:, image] + rotate_half(holds) * sine[:, image]
             scores = torch.einsum("td,tpd->tp", asks, holds[row]) * module.scaling
             found.append(scores.float().log_softmax(-1))
-        return torch.stack(found, 1)
+            values = module.v_proj(hidden[:, image])[..., -module.head_dim :]
+            brought.append(torch.einsum("tp,tpd->td", found[-1].exp().to(values.dtype), values[row]))
+        return torch.stack(found, 1), torch.stack(brought, 1)
 
     def telling(
         self, image: torch.Tensor, patch: torch.Tensor, edge: torch.Tensor, token: torch.Tensor
@@ -131,8 +137,22 @@ class TextModel(nn.Module):
         A patch that already holds the words of its box leaves the decoder only to find it, and to repeat them.
         """
         features = nn.functional.layer_norm(self.seen["projected"].float(), self.seen["projected"].shape[-1:])
-        spoken = self.edges(features[image, patch]).unflatten(-1, (4, -1))
-        logits = self.model.lm_head(spoken[torch.arange(len(edge), device=edge.device), edge]).float()
+        return self._spoken(self.edges(features[image, patch]), edge, token)
+
+    def repeating(self, edge: torch.Tensor, token: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """How badly the edges of a box can be told from what the looking heads bring back when a number is due.
+
+        numbers: which of the labelled tokens are numbers; edge, token: of each. A head that looks at the right patch is
+        of no use until it also carries all that will be written of it.
+        """
+        brought = self.seen["brought"][numbers].unbind(1)
+        told = [self._spoken(repeat(one), edge, token) for repeat, one in zip(self.repeats, brought, strict=True)]
+        return torch.stack(told).sum()
+
+    def _spoken(self, said: torch.Tensor, edge: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+        """The summed loss of numbers (numbers, 4 x width), of each of which one edge is asked for."""
+        chosen = said.unflatten(-1, (4, -1))[torch.arange(len(edge), device=edge.device), edge]
+        logits = self.model.lm_head(chosen).float()
         nothing = logits.new_zeros(len(edge))
         return self.percents(nothing, logits, token, torch.ones_like(token, dtype=torch.bool)).sum()
 
@@ -176,7 +196,7 @@ class TextModel(nn.Module):
             labelled = nn.functional.pad(lot["labels"][:, 1:] != IGNORED, (0, 1))
             seen.append({**self.seen, "hidden": self.seen["hidden"][labelled]})
             if self.heads is not None:
-                seen[-1]["looks"] = self.looks(lot["input_ids"], labelled)
+                seen[-1]["looks"], seen[-1]["brought"] = self.looks(lot["input_ids"], labelled)
             seen[-1]["row"] = labelled.nonzero()[:, 0] + before
             before += len(labelled)
         self.seen = {name: torch.cat([one[name] for one in seen]) for name in seen[0]}
@@ -198,6 +218,8 @@ class TextModel(nn.Module):
                 self.seen["row"][numbers], meant[numbers].argmax(-1), text["edge"][numbers], targets[numbers]
             )
             losses["tell"] = told / max(len(numbers), 1)
+            repeated = self.repeating(text["edge"][numbers], targets[numbers], numbers)
+            losses["repeat"] = 0.5 * repeated / max(len(numbers), 1)
             dense = batch["dense"]
             losses["place"] = 0.2 * self.placing()
             watched = self.heads(self.seen["features"], dense["starts"], dense["counts"], dense["target"])

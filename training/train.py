@@ -147,7 +147,7 @@ class TextBatches(Batches):
             heads = batch["dense"].pop("amounts")
             amounts["ahead"] = float(text["ahead"].isnan().logical_not().sum())
             amounts["point"] = float((text["meant"].sum(-1) > 0).sum())
-            amounts["tell"] = float((text["edge"] >= 0).sum())
+            amounts["tell"] = amounts["repeat"] = float((text["edge"] >= 0).sum())
             amounts["place"] = float(len(records) * images)
             amounts |= {f"dense_{name}": amount for name, amount in heads.items()}
         return batch
