@@ -291,3 +291,35 @@ def test_several_end_tokens_are_all_offered() -> None:
     state = rules.advance(rules.start, 0)
     assert rules.allowed(state).tolist() == [1, 2]
     assert rules.over(state)
+
+
+def test_a_run_goes_as_far_as_it_is_more_likely_than_not_to_go() -> None:
+    guide = Guide(MaskGrammar(["water"], 2, 12), vocabulary("runs"))
+    allowed = guide.allowed(guide.start)
+    runs = guide.runs(guide.start)
+    assert runs is not None
+    texts = [vocabulary("runs").texts[token] or b"" for token in allowed]
+
+    def chosen(**chances: float) -> bytes:
+        given = np.zeros(len(texts))
+        for name, value in chances.items():
+            label, _, count = name.partition("_")
+            given[texts.index(f"{label}*{count}{', ' if count != '12' else chr(10)}".encode())] = value
+        return texts[runs.middle(given, int(given.argmax()))]
+
+    # Likeliest of all is a row without water, but that there is none is less likely than that there is some.
+    assert chosen(others_12=0.4, others_5=0.3, others_7=0.2, water_3=0.1) == b"others*7, "
+    assert chosen(others_12=0.6, others_5=0.3, water_3=0.1) == b"others*12\n"
+    # The label comes first: most of the chances begin with water.
+    assert chosen(others_12=0.4, water_2=0.2, water_3=0.2, water_4=0.2) == b"water*3, "
+    partial = texts.index(b"o")
+    assert runs.middle(np.ones(len(texts)), partial) == partial
+
+
+def test_where_no_run_begins_or_none_is_a_token_the_likeliest_token_stays() -> None:
+    guide = Guide(MaskGrammar(["water"], 2, 12), vocabulary("runs"))
+    assert guide.runs(guide.advance(guide.start, (vocabulary("runs").texts).index(b"o"))) is None
+    bytewise = Guide(MaskGrammar(["water"], 2, 12), vocabulary("bytes"))
+    assert bytewise.runs(bytewise.start) is None
+    boxes = Guide(BoxGrammar(), vocabulary("runs"))
+    assert boxes.runs(boxes.start) is None

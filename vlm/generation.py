@@ -186,10 +186,13 @@ def _choose(logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float) 
         index = torch.from_numpy(ids).to(logits.device)
         scores = (logits if not free else logits[guided]).gather(1, index.clamp(min=0))
         scores = scores.masked_fill(index < 0, -math.inf)
-        highest, best = scores.max(dim=-1)
-        chances = highest - scores.logsumexp(dim=-1)
-        for line, place, choice, log in zip(ids, guided, best.tolist(), chances.tolist(), strict=True):
-            tokens[place], logs[place] = int(line[choice]), log
+        known = scores.log_softmax(dim=-1).cpu().numpy()
+        for line, place, chances, choice in zip(ids, guided, known, known.argmax(-1).tolist(), strict=True):
+            guide, state = rows[place].guide, rows[place].state
+            runs = guide.runs(state) if guide is not None else None
+            if runs is not None:
+                choice = runs.middle(np.exp(chances[: len(runs.labels)]), choice)
+            tokens[place], logs[place] = int(line[choice]), float(chances[choice])
     return tokens, logs
 
 

@@ -251,6 +251,42 @@ class _Node:
     children: dict[int, _Node] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Runs:
+    """Tokens that each write a whole run: the number of its label, -1 for any other token, and its cells."""
+
+    labels: NDArray[np.int64]
+    cells: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> Runs | None:
+        """Of what the tokens write; None if none of them is a run."""
+        parts = [text.rstrip(b", \n").rpartition(b"*") for text in texts]
+        whole = [bool(star) and count.isdigit() for _, star, count in parts]
+        if not any(whole):
+            return None
+        names = {name: number for number, name in enumerate(dict.fromkeys(name for name, _, _ in parts))}
+        labels = [names[name] if run else -1 for (name, _, _), run in zip(parts, whole, strict=True)]
+        cells = [int(count) if run else 0 for (_, _, count), run in zip(parts, whole, strict=True)]
+        return cls(np.array(labels), np.array(cells))
+
+    def middle(self, chances: NDArray[np.floating], best: int) -> int:
+        """Which token to take where the likeliest one, `best`, is a run: the likelier label, as far as it is likely.
+
+        The likeliest token would be the commonest length of a run, most often a whole row, even where something else is
+        more likely than not to lie in it. A cell belongs to the run if the run is more likely than not to reach it.
+        """
+        if self.labels[best] < 0:
+            return best
+        totals = np.bincount(self.labels[self.labels >= 0], chances[self.labels >= 0])
+        own = np.flatnonzero(self.labels == totals.argmax())
+        order = own[np.argsort(self.cells[own], kind="stable")]
+        reached = np.cumsum(chances[order])
+        cells = self.cells[order[np.searchsorted(reached, reached[-1] / 2)]]
+        fitting = own[self.cells[own] == cells]
+        return int(fitting[chances[fitting].argmax()])
+
+
 class Guide(Generic[State]):
     """A grammar over a vocabulary: which tokens may come next. States that cannot differ share one cached answer."""
 
@@ -262,6 +298,7 @@ class Guide(Generic[State]):
         self._root = _Node()
         self._parts = 1
         self._allowed: dict[Hashable, NDArray[np.int64]] = {}
+        self._runs: dict[Hashable, Runs | None] = {}
         for token, text in enumerate(vocabulary.texts):
             if not text or text.translate(None, grammar.alphabet):
                 continue
@@ -298,6 +335,17 @@ class Guide(Generic[State]):
         if not len(tokens):
             raise ValueError(f"the vocabulary cannot spell the answer any further at {state!r}: use a byte-level one")
         return tokens
+
+    def runs(self, state: State) -> Runs | None:
+        """Which of the tokens that may come next are whole runs of a mask, where a run begins; None if none is."""
+        key = self.grammar.key(state, self._parts)
+        if key not in self._runs:
+            found = None
+            if isinstance(self.grammar, MaskGrammar):
+                texts = [self._vocabulary.texts[token] or b"" for token in self.allowed(state)]
+                found = Runs.of(texts) if state[-1] == b"" else None
+            self._runs[key] = found
+        return self._runs[key]
 
     def over(self, state: State) -> bool:
         """Whether the answer is complete and nothing but its end can follow."""
