@@ -19,7 +19,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from training import nano
+from training import curves, nano, warmup
 from training.learners import TextModel
 from training.loop import Average, restore, train, whole
 from training.samples import Record
@@ -99,7 +99,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 def assert_same_losses(one: Path, other: Path) -> None:
     for mine, theirs in zip(rows(one), rows(other), strict=True):
         assert mine.keys() == theirs.keys()
-        for name in mine.keys() - {"seconds", "samples_per_second"}:
+        for name in mine.keys() - {"seconds", "samples_per_second", "waiting"}:
             assert (mine[name] == "") == (theirs[name] == ""), name
             if mine[name]:
                 assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-3, abs=1e-4), name
@@ -271,8 +271,13 @@ def test_a_run_leaves_its_curves_in_a_table_a_picture_and_for_tensorboard(run: P
         (row,) = rows(run / f"{stage}.csv")
         assert columns | {"step", "loss", "image", "region", "pixel", "samples_per_second"} <= row.keys()
         assert row["step"] == "2"
+        assert 0 <= float(row["waiting"]) < 1
         assert (run / f"{stage}.png").read_bytes().startswith(b"\x89PNG")
         assert list((run / "tensorboard" / stage).glob("events.*"))
+
+
+def test_every_head_of_the_warm_up_counts_for_a_granularity() -> None:
+    assert set(curves.HEADS) == {*warmup.HEADS, "scene", "change"}
 
 
 def test_weights_that_are_sharded_come_whole_into_a_checkpoint_and_back(tmp_path: Path) -> None:
