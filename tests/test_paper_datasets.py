@@ -332,6 +332,18 @@ def test_json_lines_are_read_as_json_lists_are(tmp_path: Path) -> None:
     assert len(get(tmp_path, "dvqa", "train")) == 1
 
 
+def test_a_sample_of_the_rows_beside_all_rows_is_not_read_twice(tmp_path: Path) -> None:
+    name, rows = held("fit_rs", "train", NAMES), tmp_path / "fit_rs/FIT-RS_Instruction"
+    picture(tmp_path / "fit_rs/imgv2_split_512_100_vaild" / name)
+    for file in ("FIT-RS-train-1415k.json", "FIT-RS-train-sampled-381k(subset of 1415k).json"):
+        written(rows / file, [conversation(name, "Is there a ship?", "yes")])
+    records, faults = found(tmp_path, "fit_rs", "train")
+    assert len(records) == 1
+    assert faults == {"file that is a sample of another: left out": 1}
+    (rows / "FIT-RS-train-1415k.json").unlink()
+    assert len(get(tmp_path, "fit_rs", "train")) == 1
+
+
 def test_a_dialogue_is_never_cropped_or_turned(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     record = Record("set", (values,), dialogue=((Task.GROUND, "the ship at the top left", "[1, 2, 3, 4]"),))
@@ -933,7 +945,7 @@ def test_every_set_of_the_paper_says_what_it_is_and_what_it_needs(tmp_path: Path
     assert len(PAPER) == 33
     assert not set(PAPER) & set(SETS)
     for name, facts in PAPER.items():
-        assert all((facts.tasks, facts.licence, facts.source, facts.paper, facts.layout, facts.splits)), name
+        assert all((facts.tasks, facts.licence, facts.source, facts.amount, facts.layout, facts.splits)), name
         for split in facts.splits:
             with pytest.raises(FileNotFoundError):
                 get(tmp_path, name, split)
@@ -941,15 +953,25 @@ def test_every_set_of_the_paper_says_what_it_is_and_what_it_needs(tmp_path: Path
             get(tmp_path, name, "dev")
 
 
-def test_the_list_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_needs_no_data_and_says_where_every_set_is_downloaded(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--list"])
-    lines = capsys.readouterr().out.splitlines()
-    for name, facts in PAPER.items():
-        [line] = [line for line in lines if line.startswith(f"| {name} |")]
-        assert line.count("|") == 9
-        assert "absent" in line
-        assert facts.paper in line
-    assert sum(line.startswith("| ") for line in lines) == len(PAPER) + len(SETS) + 2
+    out = capsys.readouterr().out
+    for name, facts in (SETS | PAPER).items():
+        said = out.split(f"\n{name}\n")[1].split("\n", 7)
+        assert said[0] == "    found: absent"
+        for number, fact in (
+            (2, facts.amount),
+            (3, facts.licence),
+            (4, facts.source),
+            (5, facts.page),
+            (6, facts.layout),
+        ):
+            assert fact in said[number], name
+        assert facts.page.startswith("http"), name
+    main(["uavid"])
+    assert capsys.readouterr().out.count("found:") == 1
+    with pytest.raises(SystemExit):
+        main(["uavidd"])
 
 
 def test_the_list_shows_what_is_there_and_what_was_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -961,9 +983,9 @@ def test_the_list_shows_what_is_there_and_what_was_mended(tmp_path: Path, capsys
     picture(tmp_path / "udd5/UDD/UDD5/val/src/a.JPG")
     main(["--list", "--data", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "| train 1 (1), val 0 |" in out
+    assert "found: train 1 with 1 texts, val 0\n" in out
     assert "1 x box with reversed corners: put in order; 1 x box without its numbers: turn left out" in out
-    assert "val 1 |" in out
+    assert "val 1\n" in out
     with pytest.raises(ValueError, match="holds 5 at column 5, row 0"):
         main(["--list", "--data", str(tmp_path), "--check"])
     assert [record.dataset for record in read_all(tmp_path, "val")] == ["udd5"]

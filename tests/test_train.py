@@ -19,7 +19,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from training import nano
+from training import curves, nano, warmup
 from training.learners import TextModel
 from training.loop import Average, restore, train, whole
 from training.samples import Record
@@ -99,7 +99,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 def assert_same_losses(one: Path, other: Path) -> None:
     for mine, theirs in zip(rows(one), rows(other), strict=True):
         assert mine.keys() == theirs.keys()
-        for name in mine.keys() - {"seconds", "samples_per_second"}:
+        for name in mine.keys() - {"seconds", "samples_per_second", "waiting"}:
             assert (mine[name] == "") == (theirs[name] == ""), name
             if mine[name]:
                 assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-3, abs=1e-4), name
@@ -190,14 +190,19 @@ def test_two_processes_and_parts_learn_what_one_process_learns_at_once(run: Path
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("float32")
-def test_sharded_experts_learn_what_whole_ones_learn(run: Path, tmp_path: Path) -> None:
-    arguments = ["--stage", "2", "--steps", "2", "--batch", "8", "--log-every", "1"]
-    one, two = (folder(tmp_path / name, run, "tower.pt", "stage1") for name in ("one", "two"))
+@pytest.mark.parametrize(("stage", "needs"), [("1", ("words",)), ("2", ("stage1",))])
+def test_sharded_weights_learn_what_whole_ones_learn(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, needs: tuple[str, ...]
+) -> None:
+    # Sharded weights are moved by AdamW, as Muon needs them whole.
+    monkeypatch.setitem(STAGES, stage, replace(STAGES[stage], muon=False))
+    arguments = ["--stage", stage, "--steps", "2", "--batch", "8", "--log-every", "1"]
+    one, two = (folder(tmp_path / name, run, "tower.pt", *needs) for name in ("one", "two"))
     main([*arguments, "--out", str(one), *SMALL])
     sharded = command(TWO, *arguments, "--out", str(two), script=("tests/sharded_training.py",))
     subprocess.run(**sharded, check=True, timeout=1200)
-    assert_same_losses(one / "2.csv", two / "2.csv")
-    assert (two / "stage2" / "model.safetensors").exists()
+    assert_same_losses(one / f"{stage}.csv", two / f"{stage}.csv")
+    assert (two / f"stage{stage}" / "model.safetensors").exists()
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights_to_the_bit(run: Path, tmp_path: Path) -> None:
@@ -266,8 +271,13 @@ def test_a_run_leaves_its_curves_in_a_table_a_picture_and_for_tensorboard(run: P
         (row,) = rows(run / f"{stage}.csv")
         assert columns | {"step", "loss", "image", "region", "pixel", "samples_per_second"} <= row.keys()
         assert row["step"] == "2"
+        assert 0 <= float(row["waiting"]) < 1
         assert (run / f"{stage}.png").read_bytes().startswith(b"\x89PNG")
         assert list((run / "tensorboard" / stage).glob("events.*"))
+
+
+def test_every_head_of_the_warm_up_counts_for_a_granularity() -> None:
+    assert set(curves.HEADS) == {*warmup.HEADS, "scene", "change"}
 
 
 def test_weights_that_are_sharded_come_whole_into_a_checkpoint_and_back(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Answers: seconds of one warm query of each task, and of one in a batch, for one model or for two taken in turn
 (A B A B), with the ratio pair by pair, so that a machine whose speed drifts does not decide. Training (`--training
 [--data FOLDER]`): samples a second of whole steps, model FLOP utilisation, the shares of padding and of waiting for
-data, and packed sequences against one question a sequence over the same mixture.
+data, in the warm-up and in stage 1, and packed sequences against one question a sequence over the same mixture.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,12 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from rs_tools.model import VisionModel, load_model
 from training import nano, warmup
 from training.datasets import read_all
-from training.learners import TextModel
-from training.loop import to_device
+from training.learners import TextModel, Warmup
+from training.loop import Batches, freeze, to_device
 from training.packing import OF_TOKENS, in_lots, pack
-from training.stages import STAGES
+from training.stages import STAGES, Stage
 from training.synthetic import MASK_CLASSES, pair, scene
-from training.train import Mixture, TextBatches
+from training.train import Mixture, TextBatches, WarmupBatches
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import TASKS, Query, Task
@@ -142,8 +143,8 @@ def answers_in(labels: torch.Tensor, end: int) -> int:
 
 
 def training(rounds: int, sequences: int, data: Path | None, workers: int, steps: int) -> None:
-    """Print what a step of stage 1 costs on this device, and what packing is worth, over the mixture of `data` (or of
-    synthetic scenes alone).
+    """Print what a step of the warm-up and of stage 1 costs on this device, and what packing is worth, over the mixture
+    of `data` (or of synthetic scenes alone).
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.multiprocessing.set_sharing_strategy("file_system")
@@ -165,13 +166,19 @@ def training(rounds: int, sequences: int, data: Path | None, workers: int, steps
     batches = TextBatches(mixture, stage, processor, vocabulary, nano.SIZE, nano.PATCH, nano.GRID, steps + 1)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{where}; {len(records)} records of {len(by_set)} sets; {sequences} images a step, {workers} workers")
-    real_steps(module, batches, words, device, workers)
+    seeing = Warmup(model.vision_tower, heads).to(device).train()
+    first = replace(STAGES["warmup"], batch=sequences)
+    pictures = WarmupBatches(mixture, first, vocabulary, nano.SIZE, nano.PATCH, steps + 1)
+    real_steps(first, seeing, pictures, words, device, workers)
+    real_steps(stage, module, batches, words, device, workers)
     packed_or_not(model, processor, batches, words.eos_token_id, device, rounds)
 
 
-def real_steps(module: TextModel, batches: TextBatches, words: Any, device: torch.device, workers: int) -> None:
+def real_steps(
+    stage: Stage, module: nn.Module, batches: Batches, words: Any, device: torch.device, workers: int
+) -> None:
     """Time whole steps, with their data, as training takes them."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5)
+    optimizers = freeze(module, stage)
 
     def forward_backward(batch: dict[str, Any]) -> None:
         with torch.autocast(device.type, torch.bfloat16):
@@ -190,30 +197,38 @@ def real_steps(module: TextModel, batches: TextBatches, words: Any, device: torc
         ready = time.perf_counter()
         forward_backward(batch)
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+        module.zero_grad(set_to_none=True)
         wait_for(device)
         done = time.perf_counter()
         if step == 0:  # The first step also starts the workers and warms the device up.
             continue
         waited, computed = waited + ready - begun, computed + done - ready
-        images += len(batch["text"]["pixel_values"])
-        asked += answers_in(batch["text"]["labels"], words.eos_token_id)
-        empty, tokens = share_of_padding(batch, words.pad_token_id)
-        padding, total = padding + empty, total + tokens
+        images += len(batch.get("text", batch)["pixel_values"])
+        if "text" in batch:
+            asked += answers_in(batch["text"]["labels"], words.eos_token_id)
+            empty, tokens = share_of_padding(batch, words.pad_token_id)
+            padding, total = padding + empty, total + tokens
         taken.append(batch)
     for batch in taken:  # Afterwards, so that the workers gain no time by it.
         # As plain matrix products: fused attention on the CPU counts as nothing.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             forward_backward(batch)
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         work += counter.get_total_flops()
     peak = peak_flops(device)
-    print(f"{asked / (waited + computed):.1f} samples/s, {images / (waited + computed):.1f} images/s in whole steps")
-    print(f"{work / computed / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s, a bfloat16 matrix product measured on this device")
-    print(f"model FLOP utilisation {work / computed / peak:.1%} while computing")
-    print(f"{padding / total:.1%} of the tokens are padding")
-    print(f"{waited / (waited + computed):.1%} of the time waiting for data")
+    rates = [f"{images / (waited + computed):.1f} images/s"]
+    if total:
+        rates += [f"{asked / (waited + computed):.1f} samples/s", f"{padding / total:.1%} of the tokens padding"]
+    rates += [f"{waited / (waited + computed):.1%} of the time waiting for data"]
+    print(f"stage {stage.name}, whole steps: {', '.join(rates)}")
+    print(
+        f"{work / computed / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s, a bfloat16 matrix product measured on this device:"
+    )
+    print(
+        f"model FLOP utilisation {work / computed / peak:.1%} while computing, {work / images / 1e9:.2f} GFLOP an image"
+    )
 
 
 def packed_or_not(

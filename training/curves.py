@@ -18,6 +18,7 @@ HEADS = {
     "presence": Granularity.IMAGE,
     "words": Granularity.IMAGE,
     "object": Granularity.REGION,
+    "centre": Granularity.REGION,
     "edges": Granularity.REGION,
     "mask": Granularity.PIXEL,
     "change": Granularity.PIXEL,
@@ -25,7 +26,7 @@ HEADS = {
 """What the heads of the vision warm-up look at."""
 GRANULARITIES = HEADS | {task.value: facts.granularity for task, facts in TASKS.items()}
 LEVELS = tuple(level.name.lower() for level in Granularity)
-FACTS = ("step", "seconds", "samples", "learning_rate", "samples_per_second", "loss", *LEVELS)
+FACTS = ("step", "seconds", "samples", "learning_rate", "samples_per_second", "waiting", "loss", *LEVELS)
 """The columns before those of the single losses."""
 
 

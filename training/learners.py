@@ -81,13 +81,16 @@ class TextModel(nn.Module):
         self.model, self.heads, self.dense = model, heads, dense
         self.percents = Percents(processor.tokenizer)
         self.seen: dict[str, torch.Tensor] = {}
-        self.attended: dict[Any, tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]] = {}
+        self.attended: dict[Any, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.asked: dict[nn.Module, torch.Tensor] = {}
         width = model.config.text_config.hidden_size
         model.language_model.norm.register_forward_hook(self._keep_hidden)
         if heads is not None:
             self.ahead = nn.Linear(width, LOOK_AHEAD)
             for layer in model.language_model.layers[-2:]:
                 layer.self_attn.register_forward_pre_hook(self._keep_attention, with_kwargs=True)
+                for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
+                    projection.register_forward_hook(self._keep_asked)
             side = model.config.layout.patches
             self.place = nn.Linear(width, 2 * side)
             self.edges = nn.Linear(width, 4 * width)
@@ -104,7 +107,11 @@ class TextModel(nn.Module):
         self.seen["projected"] = output
 
     def _keep_attention(self, module: Any, _args: Any, known: dict[str, Any]) -> None:
-        self.attended[module] = known["hidden_states"], known["position_embeddings"]
+        self.attended[module] = known["position_embeddings"]
+
+    def _keep_asked(self, module: nn.Module, _args: Any, output: torch.Tensor) -> None:
+        # Kept, not computed anew later: then FSDP has already let the weights go.
+        self.asked[module] = output
 
     def looks(self, ids: torch.Tensor, labelled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Where one head of each of the last two layers looks in the image: log shares (tokens, layers, patches); and
@@ -116,15 +123,15 @@ class TextModel(nn.Module):
         image = slice(first, first + self.model.config.layout.patches**2)
         row, column = labelled.nonzero(as_tuple=True)
         found, brought = [], []
-        for module, (hidden, (cosine, sine)) in self.attended.items():
-            asks = module.q_proj(hidden[row, column])[:, -module.head_dim :]
-            holds = module.k_proj(hidden[:, image])[..., -module.head_dim :]
+        for module, (cosine, sine) in self.attended.items():
+            asks = self.asked[module.q_proj][row, column, -module.head_dim :]
+            holds = self.asked[module.k_proj][:, image, -module.head_dim :]
+            values = self.asked[module.v_proj][:, image, -module.head_dim :]
             cosine, sine = cosine.expand(len(ids), -1, -1), sine.expand(len(ids), -1, -1)
             asks = asks * cosine[row, column] + rotate_half(asks) * sine[row, column]
             holds = holds * cosine[:, image] + rotate_half(holds) * sine[:, image]
             scores = torch.einsum("td,tpd->tp", asks, holds[row]) * module.scaling
             found.append(scores.float().log_softmax(-1))
-            values = module.v_proj(hidden[:, image])[..., -module.head_dim :]
             brought.append(torch.einsum("tp,tpd->td", found[-1].exp().to(values.dtype), values[row]))
         return torch.stack(found, 1), torch.stack(brought, 1)
 

@@ -343,7 +343,7 @@ def train(
         worker_init_fn=_worker,
         pin_memory=device.type == "cuda",
     )
-    started, saved, logged, begun, clock = time.monotonic(), 0.0, (first, 0.0), -1.0, 0.0
+    started, saved, logged, begun, clock, waited = time.monotonic(), 0.0, (first, 0.0), -1.0, 0.0, 0.0
     tally = Tally()
 
     def save() -> None:
@@ -366,26 +366,31 @@ def train(
             curves.draw()
 
     def log() -> None:
-        nonlocal logged
+        nonlocal logged, waited
         added, had = tally.read(helper)
         (since, then), now = logged, time.monotonic() - started
         logged = step, now
         if curves:
             done = min(1.0, max(step / steps, (elapsed + now) / 60 / minutes))
             speed = (step - since) * stage.batch / (now - then)
-            left = now * (1 - done) / (done - begun)
+            left, idle = now * (1 - done) / (done - begun), waited / (now - then)
             facts = {
                 "step": step,
                 "seconds": round(elapsed + now, 1),
                 "samples": step * stage.batch,
                 "learning_rate": optimizers[0].param_groups[0]["lr"],
                 "samples_per_second": round(speed, 2),
+                "waiting": round(idle, 3),  # for data, as a share of the time
             }
-            curves.add(facts, added, had, f"{done:.0%} {speed:.1f} samples/s, {clock_time(left)} left")
+            words = f"{done:.0%} {speed:.1f} samples/s, {idle:.0%} waiting, {clock_time(left)} left"
+            curves.add(facts, added, had, words)
+        waited = 0.0
 
     feed = iter(loader)
     while step < steps:
+        asked = time.monotonic()
         several = [next(feed) for _ in range(accumulate)]
+        waited += time.monotonic() - asked
         amounts = [batch.pop("amounts", {}) for batch in several]
         names = list(amounts[0])
         known = torch.tensor([[amount[name] for name in names] for amount in amounts], dtype=torch.float64)

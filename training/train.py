@@ -70,8 +70,8 @@ class Mixture:
 class WarmupBatches(Batches):
     """Steps of the vision warm-up.
 
-    keep: the share of patches that the tower is shown; what it does not see it is not asked about. Half the patches are
-    half the cost, and a good regulariser (https://arxiv.org/abs/2212.00794).
+    keep: the share of patches that the tower is shown; what it does not see it is not asked about. It regularises
+    (https://arxiv.org/abs/2212.00794), and saves what comes after the stem, which sees every pixel.
     """
 
     def __init__(
@@ -206,15 +206,15 @@ def pasted(records: Iterable[Record], count: int, seed: int, workers: int, kept:
 
 
 def made_once(file: Path, make: Callable[[], dict[str, list[Record]]]) -> dict[str, list[Record]]:
-    """What the file keeps, or else what `make` makes, kept in the file."""
-    if file.exists():
-        with file.open("rb") as stored:
-            return pickle.load(stored)  # type: ignore[no-any-return]
-    made = make()
-    part = file.with_suffix(f".part{os.getpid()}")
-    part.write_bytes(pickle.dumps(made))
-    os.replace(part, file)
-    return made
+    """What the file keeps; made by the first process, if nobody has made it before."""
+    if is_first() and not file.exists():
+        part = file.with_suffix(f".part{os.getpid()}")
+        with part.open("wb") as kept:
+            pickle.dump(make(), kept)
+        os.replace(part, file)
+    wait_for_all()
+    with file.open("rb") as kept:
+        return pickle.load(kept)  # type: ignore[no-any-return]
 
 
 def records_of(
@@ -224,6 +224,7 @@ def records_of(
     collages where the stage draws on them.
     """
     by_set: dict[str, list[Record]] = {}
+    workers *= processes().num_processes  # The first process makes what all read.
     if data is not None:
         for record in found_in(data, stage):
             by_set.setdefault(record.dataset, []).append(record)

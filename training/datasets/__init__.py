@@ -68,25 +68,24 @@ class SetFacts:
     """What is fixed about a set; `licence` belongs on the card of every model trained on it.
 
     read: folder and split -> records; a set of the paper takes, third, who is `told` of every fault that it mends.
-    paper: the size that the paper states. layout: what the folder holds.
+    amount: in rows, or as the paper states it. page: where it is downloaded. layout: what the folder holds.
     """
 
     tasks: tuple[str, ...]
     licence: str
     source: str
+    page: str
+    amount: str
+    layout: str
     read: Callable[..., Iterator[Record]]
-    paper: str = ""
-    layout: str = ""
     splits: tuple[str, ...] = SPLITS
 
 
 def _facts(module: ModuleType) -> SetFacts:
-    return SetFacts(module.TASKS, module.LICENCE, module.SOURCE, module.read)
-
-
-def _published(module: ModuleType) -> SetFacts:
-    splits = getattr(module, "SPLITS", SPLITS)
-    return SetFacts(module.TASKS, module.LICENCE, module.SOURCE, module.read, module.PAPER, module.LAYOUT, splits)
+    m = module
+    layout = getattr(m, "LAYOUT", "train.jsonl, test.jsonl (an object a line) and the pictures that they name")
+    splits = getattr(m, "SPLITS", SPLITS)
+    return SetFacts(m.TASKS, m.LICENCE, m.SOURCE, m.PAGE, m.AMOUNT, layout, m.read, splits)
 
 
 SETS: dict[str, SetFacts] = {
@@ -106,39 +105,39 @@ SETS: dict[str, SetFacts] = {
 """The sets by the name of their folder."""
 
 PAPER: dict[str, SetFacts] = {
-    "geochat": _published(geochat),
-    "vrsbench": _published(vrsbench),
-    "fit_rs": _published(fit_rs),
-    "rsteller": _published(rsteller),
-    "rsvqa_lr": _published(rsvqa_lr),
-    "rsvqa_hr": _published(rsvqa_hr),
-    "rsitmd": _published(rsitmd),
-    "rsicd": _published(rsicd),
-    "ucm": _published(ucm),
-    "nwpu_resisc45": _published(nwpu_resisc45),
-    "fmow": _published(fmow),
-    "dior_rsvg": _published(dior_rsvg),
-    "opt_rsvg": _published(opt_rsvg),
-    "levir_mci": _published(levir_mci),
-    "potsdam": _published(potsdam),
-    "uavid": _published(uavid),
-    "loveda": _published(loveda),
-    "openearthmap": _published(openearthmap),
-    "landcover_ai": _published(landcover_ai),
-    "sharegpt4v": _published(sharegpt4v),
-    "allseeing_v2": _published(allseeing_v2),
-    "dvqa": _published(dvqa),
-    "chartqa": _published(chartqa),
-    "ai2d": _published(ai2d),
-    "docvqa": _published(docvqa),
-    "coco_stuff": _published(coco_stuff),
-    "aid": _published(aid),
-    "whu_rs19": _published(whu_rs19),
-    "siri_whu": _published(siri_whu),
-    "whu_cd": _published(whu_cd),
-    "vaihingen": _published(vaihingen),
-    "udd5": _published(udd5),
-    "vdd": _published(vdd),
+    "geochat": _facts(geochat),
+    "vrsbench": _facts(vrsbench),
+    "fit_rs": _facts(fit_rs),
+    "rsteller": _facts(rsteller),
+    "rsvqa_lr": _facts(rsvqa_lr),
+    "rsvqa_hr": _facts(rsvqa_hr),
+    "rsitmd": _facts(rsitmd),
+    "rsicd": _facts(rsicd),
+    "ucm": _facts(ucm),
+    "nwpu_resisc45": _facts(nwpu_resisc45),
+    "fmow": _facts(fmow),
+    "dior_rsvg": _facts(dior_rsvg),
+    "opt_rsvg": _facts(opt_rsvg),
+    "levir_mci": _facts(levir_mci),
+    "potsdam": _facts(potsdam),
+    "uavid": _facts(uavid),
+    "loveda": _facts(loveda),
+    "openearthmap": _facts(openearthmap),
+    "landcover_ai": _facts(landcover_ai),
+    "sharegpt4v": _facts(sharegpt4v),
+    "allseeing_v2": _facts(allseeing_v2),
+    "dvqa": _facts(dvqa),
+    "chartqa": _facts(chartqa),
+    "ai2d": _facts(ai2d),
+    "docvqa": _facts(docvqa),
+    "coco_stuff": _facts(coco_stuff),
+    "aid": _facts(aid),
+    "whu_rs19": _facts(whu_rs19),
+    "siri_whu": _facts(siri_whu),
+    "whu_cd": _facts(whu_cd),
+    "vaihingen": _facts(vaihingen),
+    "udd5": _facts(udd5),
+    "vdd": _facts(vdd),
 }
 """The paper's sets by the name of their folder, in its order; the last seven are for evaluation only."""
 

@@ -12,6 +12,8 @@ from training.samples import Record
 TASKS = ("detection", "grounding", "counting", "captioning")
 LICENCE = "card says public domain, but the images are AID's (Google Earth): doubtful"
 SOURCE = "GDIT Aerial Airport on AID images, RSICD captions"
+PAGE = "https://captain-whu.github.io/AID/"
+AMOUNT = "263 to train, 36 to test"
 
 
 def read(folder: Path, split: str) -> Iterator[Record]:

@@ -11,6 +11,8 @@ from training.samples import Record
 TASKS = ("detection", "grounding", "counting")
 LICENCE = "KIT AIS: CC-BY 3.0; Minsk: CC-BY-SA"
 SOURCE = "aerial-cars-dataset (KIT AIS and Minsk sequences)"
+PAGE = "https://github.com/jekhor/aerial-cars-dataset"
+AMOUNT = "96 to train, 92 to test"
 
 CLASSES = ("car", "truck", "bus", "minibus")
 

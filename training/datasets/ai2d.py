@@ -10,9 +10,10 @@ from training.datasets.rows import Told, ignore
 from training.samples import Record
 
 TASKS = ("question answering",)
-LICENCE = "see source"
+PAGE = "https://prior.allenai.org/projects/diagram-understanding"
+LICENCE = f"see {PAGE}"
 SOURCE = "AI2D (Kembhavi et al. 2016)"
-PAPER = "2k rows"
+AMOUNT = "2k rows"
 LAYOUT = "*.json(l) of LLaVA rows beside images/<path that a row names>"
 SPLITS = ("train", "val")
 

@@ -16,7 +16,8 @@ from training.samples import Record
 TASKS = ("scene classification",)
 LICENCE = "none stated, imagery Google Earth"
 SOURCE = "AID (Xia et al. 2017)"
-PAPER = "evaluation; 10,000 scenes"
+PAGE = "https://captain-whu.github.io/AID/"
+AMOUNT = "evaluation; 10,000 scenes"
 LAYOUT = "AID/<Category>/<category>_<number>.jpg"
 SPLITS = ("test",)
 

@@ -11,6 +11,8 @@ from training.samples import Record
 TASKS = ("detection", "grounding", "counting")
 LICENCE = "CC BY-NC-SA 4.0 (Airbus DS Intelligence)"
 SOURCE = "Airbus aircraft sample dataset"
+PAGE = "https://www.kaggle.com/datasets/airbusgeo/airbus-aircrafts-sample-dataset"
+AMOUNT = "372 to train, 75 to test"
 
 TRUNCATED = "truncated airplane"
 """An airplane cut by the border of the original scene. An airplane to train on; in val and test it keeps this name, and

@@ -14,6 +14,8 @@ from training.samples import Record
 TASKS = ("change detection", "change captioning", "detection")
 LICENCE = "CC BY-NC-SA 4.0 (Airbus DS Intelligence)"
 SOURCE = "derived from the Airbus aircraft sample dataset"
+PAGE = "https://www.kaggle.com/datasets/airbusgeo/airbus-aircrafts-sample-dataset"
+AMOUNT = "330 to train, 52 to test"
 
 CLASSES = ("others", "airplane")
 DISAPPEARED, APPEARED = 1, 2

@@ -10,9 +10,10 @@ from training.datasets.rows import Told, ignore
 from training.samples import Record
 
 TASKS = ("visual grounding", "question answering")
-LICENCE = "see source"
-SOURCE = "AS-V2 (Wang et al. 2024), repository OpenGVLab/all-seeing"
-PAPER = "200k rows"
+LICENCE = "Apache-2.0; the images keep their own"
+SOURCE = "AS-V2 (Wang et al. 2024)"
+PAGE = "https://huggingface.co/datasets/OpenGVLab/AS-V2"
+AMOUNT = "200k rows"
 LAYOUT = "*.json(l) of LLaVA rows beside images/<path that a row names>; boxes <ref>..</ref><box>[[0..999]]</box>"
 SPLITS = ("train", "val")
 

@@ -11,6 +11,8 @@ from training.samples import Record
 TASKS = ("change detection",)
 LICENCE = "OSCD labels: CC BY-NC-SA, imagery modified Copernicus data; LEVIR-CD and DSIFN: academic use, Google Earth"
 SOURCE = "OSCD (Daudt et al. 2018), LEVIR-CD (Chen and Shi 2020), DSIFN (Zhang et al. 2020)"
+PAGE = "https://rcdaudt.github.io/oscd/ and https://justchenhao.github.io/LEVIR/"
+AMOUNT = "77 to train, 29 to test"
 
 CHANGED = {"levir_cd": "building", "oscd": "change", "dsifn": "change"}
 """What is asked for, by source: LEVIR-CD labels buildings alone, the other two any change of the ground."""

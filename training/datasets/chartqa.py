@@ -10,9 +10,10 @@ from training.datasets.rows import Told, ignore
 from training.samples import Record
 
 TASKS = ("question answering",)
-LICENCE = "see source"
+PAGE = "https://github.com/vis-nlp/ChartQA"
+LICENCE = f"see {PAGE}"
 SOURCE = "ChartQA (Masry et al. 2022)"
-PAPER = "3k rows"
+AMOUNT = "3k rows"
 LAYOUT = "*.json(l) of LLaVA rows beside images/<path that a row names>"
 SPLITS = ("train", "val")
 

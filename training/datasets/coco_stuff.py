@@ -11,9 +11,10 @@ from training.pictures import Code
 from training.samples import Record
 
 TASKS = ("segmentation",)
-LICENCE = "see source"
+PAGE = "https://github.com/nightrome/cocostuff"
+LICENCE = f"see {PAGE}"
 SOURCE = "COCO-Stuff (Caesar et al. 2018)"
-PAPER = "200k"
+AMOUNT = "200k"
 LAYOUT = "{train,val}2017/*.jpg, stuffthingmaps_trainval2017/{train,val}2017/*_labelTrainIds.png"
 SPLITS = ("train", "val")
 

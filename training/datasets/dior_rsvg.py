@@ -15,9 +15,10 @@ from training.datasets.rows import SPLITS, BadRow, Row, Told, check_split, ignor
 from training.samples import BoxLabel, Record
 
 TASKS = ("visual grounding",)
-LICENCE = "see source"
-SOURCE = "DIOR-RSVG (Zhan et al. 2023), repository ZhanYang-nwpu/RSVG-pytorch"
-PAPER = "30k phrases; train 26,991, val 3,829, test 7,500"
+PAGE = "https://github.com/ZhanYang-nwpu/RSVG-pytorch"
+LICENCE = f"see {PAGE}"
+SOURCE = "DIOR-RSVG (Zhan et al. 2023)"
+AMOUNT = "30k phrases; train 26,991, val 3,829, test 7,500"
 LAYOUT = "Annotations/*.xml, JPEGImages/*.jpg, {train,val,test}.txt with numbers of objects"
 
 

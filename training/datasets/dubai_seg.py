@@ -11,6 +11,8 @@ from training.samples import Record
 TASKS = ("segmentation", "presence", "area")
 LICENCE = "CC0 according to its Kaggle page, none stated in the repository"
 SOURCE = "Humans in the Loop and MBRSC, semantic segmentation of aerial imagery"
+PAGE = "https://www.kaggle.com/datasets/humansintheloop/semantic-segmentation-of-aerial-imagery"
+AMOUNT = "324 to train, 36 to test"
 
 CLASSES = ("", "building", "land", "road", "vegetation", "water")
 """Name of each index; 0 is unlabelled. The file's "land (unpaved)" is called "land"."""

@@ -10,9 +10,10 @@ from training.datasets.rows import Told, ignore
 from training.samples import Record
 
 TASKS = ("question answering",)
-LICENCE = "see source"
+PAGE = "https://github.com/kushalkafle/DVQA_dataset"
+LICENCE = f"see {PAGE}"
 SOURCE = "DVQA (Kafle et al. 2018)"
-PAPER = "40k rows"
+AMOUNT = "40k rows"
 LAYOUT = "*.json(l) of LLaVA rows beside images/<path that a row names>"
 SPLITS = ("train", "val")
 

@@ -15,9 +15,10 @@ from training.pictures import Part, size_of
 from training.samples import Record
 
 TASKS = ("scene classification",)
-LICENCE = "the challenge's own licence: see source"
+PAGE = "https://github.com/fMoW/dataset"
+LICENCE = f"the challenge's own licence: see {PAGE}"
 SOURCE = "Functional Map of the World (Christie et al. 2018)"
-PAPER = "53k scenes"
+AMOUNT = "53k scenes"
 LAYOUT = "{train,val}/<category>/<category>_<i>/<category>_<i>_<j>_rgb.jpg beside a .json of the same name"
 SPLITS = ("train", "val")
 

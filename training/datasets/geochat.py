@@ -10,9 +10,10 @@ from training.datasets.rows import Told, ignore
 from training.samples import Record
 
 TASKS = ("instructions", "visual grounding", "region description")
-LICENCE = "see source"
-SOURCE = "GeoChat (Kuckreja et al. 2024), repository mbzuai-oryx/GeoChat"
-PAPER = "216k rows"
+LICENCE = "Apache-2.0 according to its page; the images keep their own"
+SOURCE = "GeoChat (Kuckreja et al. 2024)"
+PAGE = "https://huggingface.co/datasets/MBZUAI/GeoChat_Instruct"
+AMOUNT = "216k rows"
 LAYOUT = "GeoChat_Instruct.json beside share/softwares/kartik/GeoChat_finetuning/final_images_llava/*.png, or images/"
 SPLITS = ("train", "val")
 

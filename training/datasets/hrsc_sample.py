@@ -11,6 +11,8 @@ from training.samples import Record
 TASKS = ("detection", "grounding", "counting")
 LICENCE = "HRSC2016: academic use, imagery Google Earth"
 SOURCE = "HRSC2016 test images (Liu et al. 2017)"
+PAGE = "https://www.kaggle.com/datasets/guofeng/hrsc2016"
+AMOUNT = "45 to train, 8 to test"
 
 CLASSES = ("ship", "dock")
 

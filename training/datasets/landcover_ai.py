@@ -10,9 +10,10 @@ from training.datasets.rows import SPLITS, Told, check_split, ignore
 from training.samples import Record
 
 TASKS = ("segmentation",)
-LICENCE = "see source"
+LICENCE = "CC BY-NC-SA 4.0"
 SOURCE = "landcover.ai v1 (Boguszewski et al. 2021)"
-PAPER = "12k"
+PAGE = "https://landcover.ai.linuxpolska.com"
+AMOUNT = "12k"
 LAYOUT = "{train,val,test}.txt with tile names, output/<tile>.jpg and output/<tile>_m.png as made by split.py"
 
 CLASSES = ("others", "building", "woodland", "water", "road")

@@ -15,9 +15,10 @@ from training.pictures import Part, load_mask
 from training.samples import Record
 
 TASKS = ("change captioning", "change detection")
-LICENCE = "see source"
-SOURCE = "LEVIR-MCI (Liu et al. 2024), repository Chen-Yang-Liu/Change-Agent"
-PAPER = "40k; train 6,815 pairs, val 1,333, test 1,929"
+PAGE = "https://huggingface.co/datasets/lcybuaa/LEVIR-MCI"
+LICENCE = f"see {PAGE}"
+SOURCE = "LEVIR-MCI (Liu et al. 2024)"
+AMOUNT = "40k; train 6,815 pairs, val 1,333, test 1,929"
 LAYOUT = "LevirCCcaptions.json, images/{train,val,test}/{A,B,label}/*.png, here or in Levir-MCI-dataset/"
 
 CLASSES = ("others", "road", "building")

@@ -10,9 +10,10 @@ from training.datasets.rows import Told, check_split, ignore
 from training.samples import Record
 
 TASKS = ("segmentation",)
-LICENCE = "see source"
+PAGE = "https://zenodo.org/records/5706578"
+LICENCE = f"see {PAGE}"
 SOURCE = "LoveDA (Wang et al. 2021)"
-PAPER = "8k"
+AMOUNT = "8k"
 LAYOUT = "{Train,Val}/{Rural,Urban}/{images_png,masks_png}/<number>.png"
 SPLITS = ("train", "val")
 

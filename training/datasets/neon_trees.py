@@ -11,6 +11,8 @@ from training.samples import Record
 TASKS = ("detection", "grounding", "counting")
 LICENCE = "MIT (DeepForest); imagery NEON, free with attribution"
 SOURCE = "NeonTreeEvaluation crowns as shipped with DeepForest"
+PAGE = "https://github.com/weecology/NeonTreeEvaluation"
+AMOUNT = "76 to train, 16 to test"
 
 
 def read(folder: Path, split: str) -> Iterator[Record]:

@@ -14,9 +14,10 @@ from training.datasets.rows import HELD_OUT, SPLITS, BadRow, Told, block_of, che
 from training.samples import Record
 
 TASKS = ("scene classification",)
-LICENCE = "see source"
+PAGE = "https://gcheng-nwpu.github.io"
+LICENCE = f"see {PAGE}"
 SOURCE = "NWPU-RESISC45 (Cheng et al. 2017)"
-PAPER = "5k scenes; test not stated"
+AMOUNT = "5k scenes; test not stated"
 LAYOUT = "NWPU-RESISC45/<category>/<category>_NNN.jpg"
 
 _NAMES = (

@@ -15,9 +15,10 @@ from training.datasets.rows import SPLITS, Told, check_split, ignore
 from training.samples import Record
 
 TASKS = ("segmentation",)
-LICENCE = "see source"
+PAGE = "https://zenodo.org/records/7223446"
+LICENCE = f"see {PAGE}"
 SOURCE = "OpenEarthMap (Xia et al. 2023), release without xBD"
-PAPER = "14k"
+AMOUNT = "14k"
 LAYOUT = "<region>/{images,labels}/<region>_<number>.tif, {train,val,test}.txt, here or in OpenEarthMap_wo_xBD/"
 
 CLASSES = ("", "bare land", "rangeland", "developed space", "road", "tree", "water", "agriculture land", "building")

@@ -10,9 +10,10 @@ from training.datasets.rows import SPLITS, Told, check_split, ignore
 from training.samples import Record
 
 TASKS = ("visual grounding",)
-LICENCE = "see source"
+PAGE = "https://github.com/like413/OPT-RSVG"
+LICENCE = f"see {PAGE}"
 SOURCE = "OPT-RSVG (Li et al. 2024)"
-PAPER = "24k phrases; train 19,580, val 4,895, test 24,477"
+AMOUNT = "24k phrases; train 19,580, val 4,895, test 24,477"
 LAYOUT = "Annotations/*.xml, Image/*.jpg, split/{train,val,test}.txt with numbers of objects"
 
 

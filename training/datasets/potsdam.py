@@ -10,9 +10,10 @@ from training.datasets.rows import SPLITS, Told, check_split, ignore
 from training.samples import Record
 
 TASKS = ("segmentation",)
-LICENCE = "see source"
+PAGE = "https://www.isprs.org/resources/datasets/benchmarks/UrbanSemLab/2d-sem-label-potsdam.aspx"
+LICENCE = f"see {PAGE}"
 SOURCE = "ISPRS 2D semantic labelling, Potsdam"
-PAPER = "12k; 24 mosaics to train, 14 to test"
+AMOUNT = "12k; 24 mosaics to train, 14 to test"
 LAYOUT = "2_Ortho_RGB/top_potsdam_<row>_<column>_RGB.tif, 5_Labels_all/top_potsdam_<row>_<column>_label.tif"
 
 CLASSES = ("", "impervious surface", "building", "low vegetation", "tree", "car", "others")

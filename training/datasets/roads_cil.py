@@ -11,6 +11,8 @@ from training.samples import Record
 TASKS = ("segmentation",)
 LICENCE = "none stated; imagery Google Maps"
 SOURCE = "ETH CIL and EPFL ML road segmentation"
+PAGE = "https://www.kaggle.com/c/cil-road-segmentation-2020"
+AMOUNT = "186 to train, 29 to test"
 
 CLASSES = ("others", "road")
 

@@ -14,9 +14,10 @@ from training.datasets.rsitmd import WORDS, captioned
 from training.samples import Record
 
 TASKS = ("scene classification", "captioning")
-LICENCE = "see source"
+PAGE = "https://github.com/201528014227051/RSICD_optimal"
+LICENCE = f"see {PAGE}"
 SOURCE = "RSICD (Lu et al. 2017)"
-PAPER = "1k scenes"
+AMOUNT = "1k scenes"
 LAYOUT = "dataset_rsicd.json in Karpathy's form, RSICD_images/*.jpg, txtclasses_rsicd/<category>.txt"
 
 

@@ -11,9 +11,10 @@ from training.datasets.rows import SPLITS, Row, Told, check_split, ignore, json_
 from training.samples import Record
 
 TASKS = ("scene classification", "captioning")
-LICENCE = "see source"
+PAGE = "https://github.com/xiaoyuan1996/AMFMN"
+LICENCE = f"see {PAGE}"
 SOURCE = "RSITMD (Yuan et al. 2022)"
-PAPER = "2k scenes"
+AMOUNT = "2k scenes"
 LAYOUT = "dataset_RSITMD.json in Karpathy's form, images/<category>_<number>.tif"
 
 WORDS = {key_of(name): words for name, words in (ucmerced.SCENES | aid_rsicd.SCENES).items()}

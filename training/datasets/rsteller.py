@@ -13,9 +13,10 @@ from training.pictures import Part
 from training.samples import Record
 
 TASKS = ("captioning",)
-LICENCE = "see source"
+PAGE = "https://huggingface.co/datasets/SlytherinGe/RSTeller"
+LICENCE = f"see {PAGE}"
 SOURCE = "RSTeller (Ge et al. 2024)"
-PAPER = "100k captions"
+AMOUNT = "100k captions"
 LAYOUT = "Patches*.tar, each with <number>.jpg, <number>.txt and <number>.json"
 SPLITS = ("train", "val")
 

@@ -10,9 +10,10 @@ from training.datasets.rsvqa_lr import images_with_questions
 from training.samples import Record
 
 TASKS = ("question answering",)
-LICENCE = "see source"
-SOURCE = "RSVQA (Lobry et al. 2020), repository syvlo/RSVQA"
-PAPER = "100k questions"
+PAGE = "https://rsvqa.sylvainlobry.com"
+LICENCE = f"see {PAGE}"
+SOURCE = "RSVQA (Lobry et al. 2020)"
+AMOUNT = "100k questions"
 LAYOUT = "Data/<id>.tif, USGS_split_{train,val,test,test_phili}_{images,questions,answers}.json"
 SPLITS = ("train", "val", "test", "test_phili")
 """`test` shows the region of training, `test_phili` Philadelphia: never mix their scores."""

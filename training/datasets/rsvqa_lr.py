@@ -10,9 +10,10 @@ from training.datasets.rows import SPLITS, Row, Told, check_split, ignore, json_
 from training.samples import Record
 
 TASKS = ("question answering",)
-LICENCE = "see source"
-SOURCE = "RSVQA (Lobry et al. 2020), repository syvlo/RSVQA"
-PAPER = "57k questions; test 10,004"
+PAGE = "https://rsvqa.sylvainlobry.com"
+LICENCE = f"see {PAGE}"
+SOURCE = "RSVQA (Lobry et al. 2020)"
+AMOUNT = "57k questions; test 10,004"
 LAYOUT = "Images_LR/<id>.tif, LR_split_{train,val,test}_{images,questions,answers}.json"
 
 EVALUATED = ("presence", "comp", "rural_urban")

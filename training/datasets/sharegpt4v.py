@@ -10,9 +10,10 @@ from training.datasets.rows import Told, ignore
 from training.samples import Record
 
 TASKS = ("captioning",)
-LICENCE = "see source"
+LICENCE = "CC BY-NC 4.0; the images keep their own"
 SOURCE = "ShareGPT4V (Chen et al. 2023)"
-PAPER = "100k rows"
+PAGE = "https://huggingface.co/datasets/Lin-Chen/ShareGPT4V"
+AMOUNT = "100k rows"
 LAYOUT = (
     "*.json(l) of LLaVA rows beside images/<path that a row names>; the 100k file is the one with 'cap100k' in its name"
 )

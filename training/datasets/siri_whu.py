@@ -11,9 +11,10 @@ from training.pictures import size_of
 from training.samples import Record
 
 TASKS = ("scene classification",)
-LICENCE = "see source"
+PAGE = "http://www.lmars.whu.edu.cn/prof_web/zhongyanfei/e-code.html"
+LICENCE = f"see {PAGE}"
 SOURCE = "SIRI-WHU (Zhao et al. 2016)"
-PAPER = "evaluation; 2,400 scenes"
+AMOUNT = "evaluation; 2,400 scenes"
 LAYOUT = "SIRI-WHU/<category>/*.tif"
 SPLITS = ("test",)
 

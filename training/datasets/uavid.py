@@ -10,9 +10,10 @@ from training.datasets.rows import Told, check_split, ignore
 from training.samples import Record
 
 TASKS = ("segmentation",)
-LICENCE = "see source"
+LICENCE = "CC BY-NC-SA 4.0"
 SOURCE = "UAVid (Lyu et al. 2020)"
-PAPER = "8k"
+PAGE = "https://uavid.nl"
+AMOUNT = "8k"
 LAYOUT = "uavid_{train,val}/seq<n>/{Images,Labels}/*.png"
 SPLITS = ("train", "val")
 

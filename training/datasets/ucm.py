@@ -17,7 +17,8 @@ from training.samples import Record
 TASKS = ("scene classification",)
 LICENCE = "public domain (USGS)"
 SOURCE = "UC Merced Land Use (Yang and Newsam 2010)"
-PAPER = "2k scenes"
+PAGE = "http://weegee.vision.ucmerced.edu/datasets/landuse.html"
+AMOUNT = "2k scenes"
 LAYOUT = "UCMerced_LandUse/Images/<category>/<category>NN.tif"
 SPLITS = ("train", "val")
 

@@ -12,6 +12,8 @@ from training.samples import Record
 TASKS = ("detection", "grounding", "counting")
 LICENCE = "images: public domain (USGS); boxes: drawn for this project"
 SOURCE = "UC Merced Land Use (Yang and Newsam 2010)"
+PAGE = "http://weegee.vision.ucmerced.edu/datasets/landuse.html"
+AMOUNT = "213 to train, 24 to test"
 
 CLASSES = ("storage tank", "tennis court", "house", "baseball diamond", "airplane")
 

@@ -14,6 +14,8 @@ LICENCE = "images: public domain (USGS); UCM captions: none stated; multi-labels
 SOURCE = (
     "UC Merced Land Use (Yang and Newsam 2010), UCM-captions (Qu et al. 2016), multi-labels (Chaudhuri et al. 2017)"
 )
+PAGE = "http://weegee.vision.ucmerced.edu/datasets/landuse.html and https://github.com/201528014227051/RSICD_optimal"
+AMOUNT = "1,680 to train, 208 to test"
 
 SCENES = {
     "agricultural": "agricultural",

@@ -10,9 +10,10 @@ from training.datasets.rows import BadRow, Told, check_split, ignore
 from training.samples import Record
 
 TASKS = ("segmentation",)
-LICENCE = "see source"
+PAGE = "https://github.com/MarcWong/UDD"
+LICENCE = f"see {PAGE}"
 SOURCE = "UDD (Chen et al. 2018)"
-PAPER = "evaluation, on val"
+AMOUNT = "evaluation, on val"
 LAYOUT = "UDD/UDD5/{train,val}/{src/*.JPG,gt/*.png}"
 SPLITS = ("train", "val")
 

@@ -14,9 +14,10 @@ from training.datasets.rows import Told, check_split, ignore
 from training.samples import Record
 
 TASKS = ("segmentation",)
-LICENCE = "see source"
+PAGE = "https://www.isprs.org/resources/datasets/benchmarks/UrbanSemLab/2d-sem-label-vaihingen.aspx"
+LICENCE = f"see {PAGE}"
 SOURCE = "ISPRS 2D semantic labelling, Vaihingen"
-PAPER = "evaluation; 17 mosaics, 398 tiles"
+AMOUNT = "evaluation; 17 mosaics, 398 tiles"
 LAYOUT = (
     "top/top_mosaic_09cm_area<n>.tif, labels without borders in gts_eroded/top_mosaic_09cm_area<n>_noBoundary.tif, "
     "or with them in gts/top_mosaic_09cm_area<n>.tif"

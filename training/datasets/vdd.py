@@ -12,7 +12,8 @@ from training.samples import Record
 TASKS = ("segmentation",)
 LICENCE = "non-commercial, no redistribution"
 SOURCE = "VDD (Cai et al. 2023)"
-PAPER = "evaluation, on test"
+PAGE = "https://github.com/RussRobin/VDD"
+AMOUNT = "evaluation, on test"
 LAYOUT = "{train,val,test}/{src/*.JPG,gt/*.png}"
 
 CLASSES = ("others", "wall", "road", "vegetation", "vehicle", "roof", "water")

@@ -15,7 +15,8 @@ from training.samples import Record
 TASKS = ("captioning", "question answering", "visual grounding")
 LICENCE = "text: CC BY 4.0; images of DOTA: academic use only"
 SOURCE = "VRSBench (Li et al. 2024)"
-PAPER = "141k rows; test 9,350 captions, 37,409 questions, 16,159 expressions"
+PAGE = "https://huggingface.co/datasets/xiang709/VRSBench"
+AMOUNT = "141k rows; test 9,350 captions, 37,409 questions, 16,159 expressions"
 LAYOUT = "VRSBench_train.json, VRSBench_EVAL_{Cap,vqa,referring}.json, Images_train/*.png, Images_val/*.png"
 
 EXAMS = {"Cap": "[caption] ", "vqa": "[vqa] ", "referring": "[refer] "}

@@ -14,9 +14,10 @@ from training.pictures import Part, size_of
 from training.samples import Record
 
 TASKS = ("change detection",)
-LICENCE = "see source"
+PAGE = "http://gpcv.whu.edu.cn/data/building_dataset.html"
+LICENCE = f"see {PAGE}"
 SOURCE = "WHU building change detection (Ji et al. 2019), packed as WHU-CD-256"
-PAPER = "evaluation"
+AMOUNT = "evaluation"
 LAYOUT = "{A,B,label}/*.png, list/{train,val,test}.txt with file names"
 
 CLASSES = ("others", "building")

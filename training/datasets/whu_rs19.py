@@ -10,9 +10,10 @@ from training.datasets.rows import Told, check_split, ignore
 from training.samples import Record
 
 TASKS = ("scene classification",)
-LICENCE = "see source"
+PAGE = "https://captain-whu.github.io/BED4RS/"
+LICENCE = f"see {PAGE}"
 SOURCE = "WHU-RS19 (Xia et al. 2010)"
-PAPER = "evaluation; 1,005 scenes"
+AMOUNT = "evaluation; 1,005 scenes"
 LAYOUT = "WHU-RS19/<Category>/*.jpg"
 SPLITS = ("test",)
 
