@@ -318,3 +318,17 @@ def test_numbers_boxes_and_mask_runs_are_single_tokens_and_text_survives() -> No
         assert len(tokenizer(text)["input_ids"]) == 1, text
     for text in ["[10, 20, 30, 40], [50, 6, 100, 98]", "solar panel*3, others*9\nothers*12", "Größe 1000"]:
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_a_warm_up_goes_on_from_the_tower_of_a_checkpoint(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder(tmp_path / "more", run)
+    start = ["--weights", str(run / "stage2"), "--rate", "1e-9"]
+    main(["--stage", "warmup", "--out", str(out), "--steps", "1", "--batch", "4", *start, *SMALL])
+    grown, _ = load(run / "stage2", device=torch.device("cpu"), dtype=torch.float32)
+    known = grown.vision_tower.state_dict()
+    assert f"took over {len(known)} of" in capsys.readouterr().out
+    kept = torch.load(out / "tower.pt", weights_only=True)["weights"]
+    for name, value in known.items():
+        assert torch.allclose(kept[f"tower.{name}"].float(), value, atol=2e-3), name

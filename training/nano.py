@@ -195,12 +195,20 @@ def warm_up(stage: Stage, mixture: Mixture, records: list[Record], given: argpar
     vocabulary = warmup.Vocabulary.of(records)
     module = Warmup(tower(), warmup.VisionHeads(VISION["hidden_size"], vocabulary))
     if given.weights:
-        copy_matching(module, torch.load(given.weights[0], weights_only=True)["weights"])
+        copy_matching(module, tower_weights(given.weights[0]))
     batches = WarmupBatches(mixture, stage, vocabulary, SIZE, PATCH, given.steps, given.keep)
     average = train(module, batches, stage, given.out, **options(given))
     if is_first():
         tensors = {name: value.half().cpu() for name, value in average.weights.items()}
         save_atomically({"weights": tensors, "vocabulary": vocabulary.state()}, result(given.out, stage))
+
+
+def tower_weights(source: str) -> dict[str, torch.Tensor]:
+    """Of a tower.pt, the tower and its heads; of a whole checkpoint, whose heads were thrown away, the tower."""
+    if Path(source).is_file():
+        return torch.load(source, weights_only=True)["weights"]  # type: ignore[no-any-return]
+    model, _ = starts.load([source])
+    return {f"tower.{name}": value for name, value in model.vision_tower.state_dict().items()}
 
 
 def teach(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.Namespace) -> None:

@@ -288,7 +288,8 @@ def command_line() -> argparse.ArgumentParser:
         "--weights",
         nargs="+",
         help="what to start from: embedded, published, a folder or hub id of a checkpoint (LLaVA-OneVision's, too), or "
-        "two, of a SigLIP and a Qwen2; a warm-up starts from a tower.pt (default: what the stage before left in --out)",
+        "two, of a SigLIP and a Qwen2; a warm-up starts from a tower.pt or from the tower of a checkpoint "
+        "(default: what the stage before left in --out)",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--synthetic", type=int, default=4000, help="scenes to generate; half as many pairs")
