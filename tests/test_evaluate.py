@@ -681,6 +681,21 @@ def test_the_report_of_a_default_run_has_a_part_for_every_exam(data: Path, tmp_p
     assert report.markdown("Evaluation", "", sections).count("\n## ") == len(names)
 
 
+def test_the_report_holds_the_words_on_change_against_the_truth_and_not_against_themselves(
+    data: Path, tmp_path: Path
+) -> None:
+    names = ["change_captions"]
+    lines = evaluate.evaluate(blind(), data, names=names, out=tmp_path)
+    [part] = evaluate.section_of(Predictions.read(tmp_path / "predictions.jsonl"), names[0], lines, data).parts
+    # "nothing has changed" of two pairs where something has, and of two where nothing has.
+    assert [case.group for case in part.scored.cases] == ["unchanged", "changed", "changed", "unchanged"]
+    assert [case.right for case in part.scored.cases] == [True, False, False, True]
+    assert part.scored.confusion is not None
+    assert part.scored.confusion[0] == ("changed", "unchanged")
+    gate = next(line for line in lines if line.metric == "gate accuracy")
+    assert gate.score == np.mean([case.right for case in part.scored.cases])
+
+
 # ---------------------------------------------------------------- progress, card
 
 
@@ -745,6 +760,23 @@ def test_the_card_gets_the_scores_between_its_marks_and_keeps_its_prose(
             evaluate.refresh_card(path, "words")
         assert path.read_text() == bad
     capsys.readouterr()
+
+
+def test_scores_of_part_of_the_items_say_so_and_are_no_cards(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    path, mine = card(tmp_path), evaluate.fingerprint(str(tmp_path))
+    told, out = path.read_text(), tmp_path / "out"
+    evaluate.evaluate(blind(), data, names=["scenes"], limit=3, out=out, weights=mine)
+    kept = ["--data", str(data), "--predictions", str(out / "predictions.jsonl"), "--tasks", "scenes"]
+    with pytest.raises(SystemExit, match="1 of 4 items have no answer yet"):
+        evaluate.main([*kept, "--out", str(out), "--card", str(path)])
+    assert path.read_text() == told
+    assert "1 of 4 items have no answer yet: the scores are of the others." in (out / "report.md").read_text()
+    evaluate.main([*kept, "--limit", "3", "--card", str(path)])
+    assert "at most 3 items of each" in path.read_text()
+    assert "no answer yet" not in capsys.readouterr().err.rpartition("others.")[2]
 
 
 def test_the_embedded_models_card_has_the_marks(tmp_path: Path) -> None:

@@ -446,8 +446,22 @@ def test_anyones_predictions_are_scored_from_the_command_line(
     evaluate.main(["--benchmark", "aid", "--predictions", str(path), "--protocol", "all", "--out", str(tmp_path)])
     told = (tmp_path / "report.md").read_text()
     assert told.index("| aid (strict) | 3,000 | 88.47 (") < told.index("| aid (as-published:lhrs) | 3,000 | 85.20 (")
-    with pytest.raises(ValueError, match="no protocol"):
-        evaluate.main(["--benchmark", "aid", "--predictions", str(path), "--protocol", "as-published:me"])
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--benchmark", "aid", "--protocol", "as-published:me"], "use one of strict, as-published:geochat"),
+        (["--benchmark", "aid", "--split", "val"], "a benchmark has its own"),
+        (["--protocol", "lhrs"], "pass --benchmark"),
+    ],
+)
+def test_what_cannot_be_scored_as_asked_is_refused_before_a_model_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], why: str
+) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.main(["--data", str(tmp_path), "--model", "no such model", *more])
+    assert why in capsys.readouterr().err
 
 
 def test_a_bad_line_of_a_predictions_file_is_named_and_a_cut_last_one_is_dropped(tmp_path: Path) -> None:

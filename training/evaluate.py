@@ -104,6 +104,8 @@ def row_of(kind: str, item: Item, reply: Reply, background: str = "") -> Reply:
     elif kind == "box":
         width, height = size_of(record.images[0])
         row |= {"annotation": list(item.truth[0]), "width": width, "height": height, "phrase": item.ask}
+    elif kind == "change_caption" and "changed" in reply:
+        row["changed"] = bool(changed_in(record).any())  # the reply tells what was said, a row what is true
     elif kind == "change_mask":
         row |= {"annotation": pack(changed_in(record, item.ask)), "class": item.ask}
     elif kind == "mask":
@@ -439,6 +441,13 @@ def score(predictions: Predictions, root: Path, names: Sequence[str] = DEFAULT, 
     return lines
 
 
+def unanswered(predictions: Predictions, root: Path, names: Sequence[str], limit: int | None = None) -> str:
+    """That some of what is asked for has no answer (a killed run, a smaller one), in words; "" if all has."""
+    asked = [(name, item.id) for name in names for item in items_of(name, root, predictions.run["split"], limit)]
+    missing = sum(key not in predictions.replies for key in asked)
+    return f"{missing:,} of {len(asked):,} items have no answer yet: the scores are of the others." if missing else ""
+
+
 def fingerprint(source: str) -> str:
     """A short hash of the weights of "embedded" or of a folder; of a hub id, the id itself."""
     folder = Path(vlm.__file__).parent / "nano" if source == "embedded" else Path(source)
@@ -554,6 +563,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--grid", type=int, help="cells a side of a mask, for the ceiling (default: the run's, else 24)"
     )
     asked = parser.parse_args(arguments)
+    if asked.protocol is not None:
+        if asked.benchmark is None:
+            parser.error("--protocol is how a benchmark is scored: pass --benchmark")
+        known = [*protocols_of(BENCHMARKS[asked.benchmark].kind), "all"]
+        if asked.protocol != "all" and protocols.full_name(asked.protocol) not in known:
+            parser.error(f"{asked.benchmark} has no protocol {asked.protocol!r}: use one of {', '.join(known)}")
+    if asked.benchmark and asked.split != "test":
+        parser.error("--split is for the local sets: a benchmark has its own")
     names = [name.strip() for name in asked.tasks.split(",") if name.strip()]
     unknown = [name for name in names if name not in EXAMS]
     if unknown:
@@ -639,16 +656,21 @@ def _main_exams(asked: argparse.Namespace, names: list[str]) -> None:
         predictions = Predictions.read(out / "predictions.jsonl")
     if not lines:
         raise SystemExit(f"{asked.data} holds nothing that these tasks could ask: check the folder")
+    lacking = unanswered(predictions, asked.data, names, asked.limit)
+    if lacking:
+        print(lacking, file=sys.stderr)
     if out is None:
         print(table(lines))
     else:
         sections = [section_of(predictions, name, lines, asked.data, asked.limit) for name in names]
-        words = f"Our own {predictions.run['split']} splits. Run: {_said_of(predictions.run)}."
+        words = f"Our own {predictions.run['split']} splits. Run: {_said_of(predictions.run)}. {lacking}".rstrip()
         _keep(out, lines, f"Evaluation of {predictions.run['model']}", words, sections)
     if asked.card is not None:
         mine = fingerprint(str(asked.card.parent))
         if mine != predictions.run["weights"]:
             raise SystemExit(f"{asked.card} is of the weights {mine}, these answers of {predictions.run['weights']}")
+        if lacking:
+            raise SystemExit(f"{asked.card} is left as it is. {lacking} Finish the run, or pass its --limit, --tasks")
         refresh_card(asked.card, card_words(predictions.run, lines, asked.limit))
         print(f"{asked.card} tells these scores", file=sys.stderr)
 
