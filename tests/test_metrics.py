@@ -385,15 +385,19 @@ def test_a_mask_of_another_shape_is_refused() -> None:
 
 
 def test_change_scores_are_of_the_changed_class() -> None:
-    truth, said = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], bool), np.array([1, 1, 0, 1, 0, 0, 0, 0, 0, 0], bool)
+    truth, said = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], bool), np.array([1, 1, 0, 1, 1, 0, 0, 0, 0, 0], bool)
+    assert metrics.change_counts(truth, said).tolist() == [2, 2, 1, 5]
     found = metrics.change_scores(*metrics.change_counts(truth, said))
-    assert found.precision == pytest.approx(2 / 3)
+    assert found.precision == pytest.approx(2 / 4)
     assert found.recall == pytest.approx(2 / 3)
-    assert found.f1 == pytest.approx(2 / 3)
-    assert found.iou == pytest.approx(0.5)
-    assert found.accuracy == pytest.approx(0.8)
+    assert found.f1 == pytest.approx(4 / 7)
+    assert found.iou == pytest.approx(2 / 5)
+    assert found.accuracy == pytest.approx(7 / 10)
     nothing = metrics.change_scores(0, 0, 3, 7)
     assert (nothing.f1, nothing.iou, nothing.accuracy) == (0, 0, 0.7)
+    # To find nothing where nothing is, is right of every pixel and no change found.
+    neither = metrics.change_scores(0, 0, 0, 10)
+    assert (neither.precision, neither.recall, neither.f1, neither.iou, neither.accuracy) == (0, 0, 0, 0, 1)
 
 
 def test_f1_and_iou_say_the_same_thing_twice() -> None:

@@ -36,7 +36,7 @@ from training.protocols import (
 )
 from training.samples import OTHERS
 
-RANKS = (("best", 2), ("median", 2), ("worst", 3))
+RANKS = {"best": 2, "median": 2, "worst": 3}
 """How many items of each rank the gallery shows."""
 LONGEST = 320
 MOST_CLASSES = 60
@@ -130,8 +130,8 @@ def _compared(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; what stands in a cell cannot break it."""
-    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
+    """A Markdown table; what stands in a cell cannot break it, and is text and not markup."""
+    cells = [[" ".join(str(cell).split()).replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells))
 
 
@@ -319,7 +319,8 @@ def _groups_html(part: Part) -> str:
     if not groups:
         return ""
     rows = "".join(
-        f'<tr><td>{html.escape(name)}</td><td class="number">{count}</td><td class="number score">{_shown(score)}</td>'
+        f'<tr><td>{html.escape(name)}</td><td class="number">{count:,}</td>'
+        f'<td class="number score">{_shown(score)}</td>'
         f'<td><span class="bar" style="width:{max(1, round(110 * min(score, 1)))}px"></span></td></tr>'
         for name, count, score, _ in groups
     )
@@ -449,15 +450,20 @@ def page(title: str, words: str, sections: Sequence[Section]) -> str:
 
 
 def _ranked(cases: Sequence[Case]) -> list[tuple[str, int]]:
-    """Places of the best, the median and the worst cases; each once."""
-    order = sorted((i for i, c in enumerate(cases) if math.isfinite(c.score)), key=lambda i: -cases[i].score)
+    """Places of the best, the median and the worst cases; each once. Of equal ones the surest: it tells most."""
+    finite = (place for place, case in enumerate(cases) if math.isfinite(case.score))
+    surest = sorted(finite, key=lambda place: -(cases[place].confidence or 0.0))
+    order = sorted(surest, key=lambda place: -cases[place].score)
     middle = max(0, len(order) // 2 - 1)
+    ways = {
+        "best": order,
+        "worst": sorted(surest, key=lambda place: cases[place].score),
+        "median": [*order[middle:], *order[:middle][::-1]],
+    }
     chosen: dict[int, str] = {}
-    for name, count in RANKS:
-        places = {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}[name]
-        for place in places:
-            chosen.setdefault(place, name)
-    return [(name, place) for place, name in chosen.items()]
+    for name, places in ways.items():
+        chosen |= dict.fromkeys([place for place in places if place not in chosen][: RANKS[name]], name)
+    return [(name, place) for name in RANKS for place in chosen if chosen[place] == name]
 
 
 def _gallery(task: str, part: Part) -> list[tuple[str, int, Entry]]:
