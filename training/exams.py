@@ -836,13 +836,28 @@ def chart(width: int, height: int, date: int = 0) -> NDArray[np.uint8]:
 
 
 def whereabouts(view: Any) -> tuple[int, int, int, int, int] | None:
-    """Left, top, width, height and date of a view of a `chart`; None if its pixels are no longer those of the chart."""
+    """Left, top, width, height and date of a view of a `chart`, reduced or not; None if it is a view of no chart."""
     pixels = np.asarray(view).astype(int)
     x, y = pixels[..., 0] | (pixels[..., 2] & 7) << 8, pixels[..., 1] | (pixels[..., 2] >> 3 & 7) << 8
-    height, width = x.shape
-    if (x != x[0, 0] + np.arange(width)[None]).any() or (y != y[0, 0] + np.arange(height)[:, None]).any():
+    across, down = _span(np.median(x, axis=0)), _span(np.median(y, axis=1))
+    if across is None or down is None:
         return None
-    return int(x[0, 0]), int(y[0, 0]), width, height, int(pixels[0, 0, 2] >> 6)
+    return across[0], down[0], across[1], down[1], int(np.median(pixels[..., 2] >> 6))
+
+
+def _span(places: NDArray[np.float64]) -> tuple[int, int] | None:
+    """First of the chart's pixels and their number, from where the pixels of a view lie; None unless evenly so."""
+    number, half = np.arange(len(places)), len(places) // 2
+    if not half:
+        return None
+    step = float(np.median(places[half:] - places[:-half])) / half
+    rest = places - step * number
+    # Where a reduced view averages over a step of the higher bits, its places are none.
+    even = np.abs(rest - np.median(rest)) < 1.5
+    if step <= 0 or even.mean() < 0.8:
+        return None
+    step, first = np.polyfit(number[even], places[even], 1)
+    return round(first - (step - 1) / 2), round(step * len(places))
 
 
 def ceilings(exam: Exam, items: list[Item], grid: int, tile: int) -> list[Line]:
