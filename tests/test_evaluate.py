@@ -690,6 +690,13 @@ def test_the_report_of_a_default_run_has_a_part_for_every_exam(data: Path, tmp_p
     page = report.page("Evaluation", "", sections)
     assert [section.title for section in sections] == [name.replace("_", " ") for name in names]
     assert all(f"<h2>{section.title}" in page for section in sections)
+    # A region is shown with its box.
+    [part] = sections[names.index("regions")].parts
+    image = exams.picture(exams.items_of("regions", data, "test")[0].record.images[0])
+    bare = np.asarray(report.boxed(image, [], "").convert("RGB"))
+    [boxed] = part.pictures(0)
+    assert boxed.shape == bare.shape
+    assert 0 < (boxed != bare).any(axis=2).mean() < 0.5
     assert page.count("<article") > 50
     assert report.markdown("Evaluation", "", sections).count("\n## ") == len(names)
 

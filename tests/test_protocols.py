@@ -134,6 +134,7 @@ def test_no_answer_is_a_wrong_answer_and_not_one_fewer() -> None:
             "accuracy": (0.5, 2),
             "mean recall": (0.5, 2),
         }
+        assert {line.floor for line in scored.lines} == {0.5}
     # Rows are the truth, columns the answers, those that are no class after the classes.
     assert scored.confusion is not None
     assert scored.confusion[0] == ("Beach", "Pond")
@@ -160,6 +161,8 @@ def test_published_question_scorers_differ_on_the_same_answer() -> None:
     assert right("two", "2") == {"lhrs"}
     assert right("u r b a n", "urban") == {"strict", "geochat", "rsevalkit"}
     assert right("", "urban") == {"rsevalkit"}
+    assert right("rur", "rural") == {"rsevalkit"}
+    assert right("it is urban", "urban") == set()
     assert right("rural", "urban") == set()
 
 

@@ -436,7 +436,9 @@ def score(predictions: Predictions, root: Path, names: Sequence[str] = DEFAULT, 
         found = EXAMS[name].score(items, replies)
         if EXAMS[name].grid:
             best = ceilings(EXAMS[name], items, run["grid"], run["tile"])
-            found = [replace(line, ceiling=top.score) for line, top in zip(found, best, strict=True)]
+            # A difference of two scores has no ceiling, nor a floor.
+            found = [line if line.metric == exams.GAIN else replace(line, ceiling=top.score)
+                     for line, top in zip(found, best, strict=True)]  # fmt: skip
         lines += found
     return lines
 
@@ -490,7 +492,7 @@ SIDE_SHOWS = (
 def card_words(run: Mapping[str, Any], lines: Sequence[Line], limit: int | None = None) -> str:
     """What stands between the marks of a model card: which answers were scored, and the tables."""
     plain = [x for x in lines if x.metric not in SIDE_SHOWS and x.task != "change_steps"]
-    steps = [x for x in lines if x.task == "change_steps" and x.metric != "F1 gain over direct"]
+    steps = [x for x in lines if x.task == "change_steps" and x.metric != exams.GAIN]
     part = "all items" if limit is None else f"at most {limit} items of each, drawn by a fixed seed"
     words = [
         f"By `make evaluate` (`python -m training.evaluate --data DIR`) on the {run['split']} splits (by scene, "
@@ -684,7 +686,11 @@ def section_of(
     for data, scored, where, rows in judged(name, items, replies) if items else ():
 
         def pictures(index: int, where: list[int] = where) -> list[NDArray[np.uint8]]:
-            return [picture(image) for image in items[where[index]].record.images]
+            item = items[where[index]]
+            shown = [picture(image) for image in item.record.images]
+            if name == "regions":  # without the box nobody could say what it holds
+                return [np.asarray(report.boxed(image, [json.loads(item.ask)], "").convert("RGB")) for image in shown]
+            return shown
 
         asks = [items[place].ask for place in where]
         kind = "detection" if name == "boxes" else KINDS[name]

@@ -556,6 +556,7 @@ def _score_changes(task: str) -> Callable[[list[Item], list[Reply]], list[Line]]
     return score
 
 
+GAIN = "F1 gain over direct"
 VARIANTS = (
     "all steps",
     "direct change",
@@ -618,7 +619,7 @@ def _score_change_steps(items: list[Item], replies: list[Reply]) -> list[Line]:
                 other = counts["direct change"]
                 low, high = metrics.interval(len(mine), lambda c, a=mine, b=other: _f1(a[c].sum(0)) - _f1(b[c].sum(0)))
                 gain = _f1(mine.sum(0)) - _f1(other.sum(0))
-                lines.append(Line("change_steps", name, len(mine), "F1 gain over direct", gain, low, high))
+                lines.append(Line("change_steps", name, len(mine), GAIN, gain, low, high))
     return lines
 
 
@@ -630,7 +631,7 @@ def steps_or_direct(lines: Sequence[Line]) -> str:
     """What the gain of all steps over the direct mask says, set by set: only an interval that excludes 0 decides."""
     words = []
     for line in lines:
-        if line.metric == "F1 gain over direct" and line.data.endswith(", all steps"):
+        if line.metric == GAIN and line.data.endswith(", all steps"):
             won = "the steps are better" if line.low > 0 else "direct is better" if line.high < 0 else "undecided"
             gain = f"{100 * line.score:+.1f} points of F1, {100 * line.low:+.1f} to {100 * line.high:+.1f}, n {line.n}"
             words.append(f"{line.data.removesuffix(', all steps')}: {won} ({gain})")

@@ -507,10 +507,10 @@ def _entry(task: str, part: Part, rank: str, place: int, images: list[NDArray[np
     other: Image.Image | None = None
     if part.kind == "box":
         box = answered_box(row)
-        shown, other = (_boxed(images[0], [b] if b is not None else [], part.asks[place]) for b in (box, truth))
+        shown, other = (boxed(images[0], [b] if b is not None else [], part.asks[place]) for b in (box, truth))
     elif part.kind == "detection":
         name = part.asks[place]
-        shown, other = _boxed(images[0], answer or [], name), _boxed(images[0], truth, name)
+        shown, other = boxed(images[0], answer or [], name), boxed(images[0], truth, name)
     elif part.kind == "change_mask":
         label, shape = str(row.get("class", "")), images[-1].shape[:2]
         found = mask_of(answer, label, Context(), shape) if _packed(answer) else np.zeros(shape, bool)
@@ -562,7 +562,8 @@ def _whole(images: list[NDArray[np.uint8]]) -> Image.Image:
     return drawn[0] if len(drawn) == 1 else side_by_side(list(zip(("before", "after"), drawn, strict=True)))
 
 
-def _boxed(image: NDArray[np.uint8], boxes: Sequence[Any], label: str) -> Image.Image:
+def boxed(image: NDArray[np.uint8], boxes: Sequence[Any], label: str) -> Image.Image:
+    """The image with boxes in pixels, labelled where they are few."""
     placed = [(Box(*(float(v) for v in box)), label if len(boxes) <= 3 else "", None) for box in boxes]
     return picture(open_scene(image), boxes=placed, longest=LONGEST)
 
