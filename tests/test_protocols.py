@@ -173,6 +173,22 @@ def test_the_answer_processor_keeps_numbers_and_drops_articles() -> None:
     assert protocols.evalai("it isnt") == "it isn't"
 
 
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("Is it a rural or an urban area", "rural_urban"),
+        ("What is the area covered by small buildings?", "area"),
+        ("How many roads are there?", "count"),
+        ("What is the number of roads?", "count"),
+        ("Are there more roads than water areas?", "comp"),
+        ("Is the number of roads equal to the number of buildings?", "comp"),
+        ("[hr_rgb_0.5] <image>\\n Is there a road? Answer the question using a single word.", "presence"),
+    ],
+)
+def test_the_type_of_a_question_is_told_from_its_wording(question: str, kind: str) -> None:
+    assert protocols.question_type(question) == kind
+
+
 def test_a_question_asked_twice_counts_once_where_that_is_the_custom() -> None:
     same = {"question": "Is there a road?", "annotation": "yes", "question_id": 7}
     twice = [{**same, "answer": "yes"}, {**same, "answer": "no"}]
@@ -244,6 +260,9 @@ def test_a_threshold_met_exactly_is_right_except_where_it_must_be_passed() -> No
     row = {"answer": "[0, 0, 50, 100]", "annotation": [0, 0, 100, 100]}
     assert first(score(DIOR, [row])) == 1
     assert first(score(DIOR, [row], "rscovlm")) == 0
+    # With one more on 0 to 1, a box without width is half of the whole: (0 + 1) x (1 + 1) of 2 x 2.
+    assert first(score(DIOR, [{**row, "answer": "[0, 0, 0, 100]"}], "lhrs")) == 0
+    assert first(score(DIOR, [{**row, "answer": "[0, 0, 1, 100]"}], "lhrs")) == 1
 
 
 def test_reading_the_first_four_numbers_reads_prose_and_splits_decimals() -> None:
