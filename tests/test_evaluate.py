@@ -365,7 +365,10 @@ def test_the_surer_mask_wins_and_then_the_smaller_one() -> None:
 def test_a_chart_tells_where_a_view_of_it_was_taken() -> None:
     image = exams.chart(1500, 700, date=1)
     assert exams.whereabouts(image[300:400, 1200:1450]) == (1200, 300, 250, 100, 1)
-    assert exams.whereabouts(image[::2, ::2]) is None
+    # A larger view is shown reduced, by a factor that need not be whole.
+    for left, top, width, height in ((0, 0, 1500, 700), (200, 100, 1237, 600), (1000, 90, 170, 176)):
+        shown = Image.fromarray(image[top : top + height, left : left + width]).resize((176, 170), Image.Resampling.BOX)
+        assert exams.whereabouts(shown) == (left, top, width, height, 1)
     with pytest.raises(ValueError, match="too large to be charted"):
         exams.chart(2048, 10)
 
@@ -380,6 +383,16 @@ def test_a_coarser_grid_lowers_the_ceiling_and_tiles_raise_it() -> None:
     coarse, fine, tiled = (exams.ceilings(exam, items, *how)[0].score for how in ((10, 400), (20, 400), (20, 120)))
     assert coarse < fine < tiled
     assert exams.ceilings(exam, items, 40, 400)[0].score == 1
+
+
+def test_what_is_asked_about_the_whole_of_a_large_image_has_a_ceiling_too() -> None:
+    # Larger than a tile: a place or a comparison is asked about the image at reduced size.
+    record = exams.Record("aerial_airport", (np.zeros((600, 900, 3), np.uint8),))
+    box = [300.0, 120.0, 420.0, 200.0]
+    items = [exams.Item(text, "expressions", record, text, [box]) for text in ("the largest airplane", "airplane")]
+    best = {line.metric: line for line in exams.ceilings(EXAMS["grounding"], items, 12, 176)}
+    assert best["acc@0.7"].score == 1
+    assert 0.85 < best["mean IoU"].score < 1
 
 
 def test_real_sets_give_an_exam_of_every_kind(shared: Path) -> None:
@@ -677,6 +690,13 @@ def test_the_report_of_a_default_run_has_a_part_for_every_exam(data: Path, tmp_p
     page = report.page("Evaluation", "", sections)
     assert [section.title for section in sections] == [name.replace("_", " ") for name in names]
     assert all(f"<h2>{section.title}" in page for section in sections)
+    # A region is shown with its box.
+    [part] = sections[names.index("regions")].parts
+    image = exams.picture(exams.items_of("regions", data, "test")[0].record.images[0])
+    bare = np.asarray(report.boxed(image, [], "").convert("RGB"))
+    [boxed] = part.pictures(0)
+    assert boxed.shape == bare.shape
+    assert 0 < (boxed != bare).any(axis=2).mean() < 0.5
     assert page.count("<article") > 50
     assert report.markdown("Evaluation", "", sections).count("\n## ") == len(names)
 

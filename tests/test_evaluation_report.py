@@ -54,7 +54,7 @@ def test_the_page_has_tables_charts_and_the_worst_cases() -> None:
 def test_the_markdown_says_the_same_in_tables() -> None:
     text = report.markdown("Title", "Words.", [scenes()])
     assert "| AID | accuracy | 12 | 66.67 |" in text
-    assert "| port <b> | 4 | 0.00 |" in text
+    assert "| port &lt;b> | 4 | 0.00 |" in text
     assert "| 81.18 | 98.17 | RSThinker-9B" in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
         assert len({line.count("|") for line in block.splitlines()}) == 1
@@ -62,7 +62,7 @@ def test_the_markdown_says_the_same_in_tables() -> None:
 
 def test_the_markdown_has_confusions_confidence_and_the_gallery_too(tmp_path: Path) -> None:
     text = report.markdown("Title", "Words.", [scenes()], tmp_path)
-    assert "| port <b> | pond | 4 | 100.0 |" in text
+    assert "| port &lt;b> | pond | 4 | 100.0 |" in text
     assert "Expected calibration error" in text
     assert re.search(r"\| 80 to 87 \| 2 \| 81\.67 \| 0\.00 \|", text)
     links = re.findall(r"!\[(best|median|worst)\]\((pictures/[^)]+\.jpg)\)", text)
@@ -114,6 +114,13 @@ def test_a_case_is_shown_once_however_few_there_are() -> None:
         ("worst", 1),
         ("worst", 2),
     ]
+
+
+def test_of_equally_good_and_equally_bad_cases_the_surest_are_shown() -> None:
+    told = [Case(float(number % 2), confidence=number / 100) for number in range(40)]
+    ranked = report._ranked(told)
+    assert [place for name, place in ranked if name == "best"] == [39, 37]
+    assert [place for name, place in ranked if name == "worst"] == [38, 36, 34]
 
 
 def test_a_plain_number_is_not_a_percentage() -> None:

@@ -99,6 +99,8 @@ def test_mean_recall_weighs_classes_and_not_answers() -> None:
 
 def test_bleu_clips_repeated_words() -> None:
     assert metrics.bleu(["the the the the"], [["the cat sat there"]])[0] == pytest.approx(0.25)
+    # Of several references the one that has most of a word counts, not all of them together.
+    assert metrics.bleu(["the the"], [["the cat", "the dog"]])[0] == pytest.approx(0.5)
 
 
 def test_bleu_punishes_short_answers_by_the_closest_reference() -> None:
@@ -106,6 +108,8 @@ def test_bleu_punishes_short_answers_by_the_closest_reference() -> None:
     long = "a b c d e f g h i"
     assert metrics.bleu(["a b c"], [["a b", long]])[0] == pytest.approx(1)
     assert metrics.bleu(["a b c"], [[long]])[0] == pytest.approx(math.exp(1 - 9 / 3))
+    # The closest may be the longer one.
+    assert metrics.bleu(["a b c d e"], [["a", "a b c d e f"]])[0] == pytest.approx(math.exp(1 - 6 / 5))
     # Of two as close, the shorter one.
     assert metrics.bleu(["a b c"], [["a b", "a b c d"]])[0] == pytest.approx(1)
 
@@ -126,6 +130,12 @@ def test_rouge_leans_to_recall_by_one_point_two() -> None:
     assert metrics.rouge_l([""], [["a"]]).tolist() == [0.0]
 
 
+def test_rouge_takes_the_best_precision_and_the_best_recall_of_any_reference() -> None:
+    assert metrics.rouge_l(["a b c"], [["x", "a b c"]]).tolist() == [1.0]
+    # One reference holds all that was said, all of the other was said: as the reference scorer, this is the whole.
+    assert metrics.rouge_l(["a b c"], [["a b c d e f", "a"]]).tolist() == [1.0]
+
+
 def test_cider_is_ten_for_the_truth_itself_and_zero_for_nothing() -> None:
     truths = [["many planes are parked here"], ["a river crosses the green field"], ["dark water and boats by docks"]]
     said = [truth[0] for truth in truths]
@@ -138,6 +148,25 @@ def test_cider_gives_no_gain_for_saying_it_twice() -> None:
     once, _ = metrics.cider(["a b c d", "e f g h"], truths)
     twice, _ = metrics.cider(["a b c d a b c d", "e f g h"], truths)
     assert twice < once
+
+
+def test_cider_by_hand() -> None:
+    def first(said: str, *truths: str) -> float:
+        return float(metrics.cider([said, "e f g h"], [list(truths), ["e f g h"]])[0])
+
+    # One word too many: four, three, two and one runs of words in common, and a little lost for the length.
+    cosines = 4 / math.sqrt(5 * 4) + 3 / math.sqrt(4 * 3) + 2 / math.sqrt(3 * 2) + 1 / math.sqrt(2)
+    assert first("a b c d x", "a b c d") == pytest.approx(10 / 4 * cosines * math.exp(-1 / 72))
+    # A word that is said twice counts as often as the reference has it.
+    assert first("a a b c", "a b c d") == pytest.approx(10 / 4 * (3 / math.sqrt(6 * 4) + 2 / 3 + 1 / 2))
+    # The mean over the references, not the best of them.
+    assert first("a b c d", "a b c d", "i j k l") == pytest.approx(5)
+
+
+def test_cider_counts_in_how_many_images_a_word_occurs_and_not_in_how_many_sentences() -> None:
+    truths = [["a b", "a b"], ["a c"], ["d"]]
+    common, rare = math.log(3 / 2), math.log(3)
+    assert metrics.cider(["a x", "", ""], truths)[0] == pytest.approx(10 / 4 * common**2 / (common**2 + rare**2))
 
 
 def meteor(said: str, *truths: str) -> float:
@@ -246,6 +275,7 @@ def test_a_truth_is_found_once_only() -> None:
 
 def test_the_threshold_itself_is_a_hit() -> None:
     assert metrics.match([[0, 0, 5, 10]], [[0, 0, 10, 10]]).counts == (1, 0, 0)
+    assert metrics.match([[0, 0, 5, 10]], [[0, 0, 10, 10]], scores=[0.9]).counts == (1, 0, 0)
     assert metrics.match([[0, 0, 4.99, 10]], [[0, 0, 10, 10]]).counts == (0, 1, 1)
 
 
@@ -279,6 +309,12 @@ def test_average_precision_by_hand() -> None:
     assert metrics.average_precision([0.9], [True], 4) == pytest.approx(0.25)
     assert metrics.average_precision([], [], 3) == 0
     assert math.isnan(metrics.average_precision([0.5], [False], 0))
+
+
+def test_average_precision_begins_with_the_surest_and_never_rises_on_the_way() -> None:
+    # Wrong, right, right: precision 0, 1/2, 2/3, and 2/3 for both truths once it may not rise.
+    assert metrics.average_precision([0.9, 0.8, 0.7], [False, True, True], 2) == pytest.approx(2 / 3)
+    assert metrics.average_precision([0.7, 0.8, 0.9], [False, True, True], 2) == 1
 
 
 def test_equal_scores_cannot_be_ordered_to_advantage() -> None:
@@ -327,6 +363,10 @@ def test_unlabelled_ground_counts_neither_way_and_an_unclaimed_pixel_is_wrong() 
     assert metrics.mean_iou(matrix) == 0.75
 
 
+def test_the_rows_of_a_confusion_are_the_truth_and_its_last_column_is_none_of_the_classes() -> None:
+    assert metrics.confusion(np.array([0, 0, 1]), np.array([1, 1, -1]), 2).tolist() == [[0, 2, 0], [0, 0, 1]]
+
+
 def test_a_class_that_is_nowhere_is_left_out_of_the_mean() -> None:
     matrix = metrics.confusion(np.array([0, 0]), np.array([0, 0]), 3)
     assert metrics.mean_iou(matrix) == 1
@@ -345,15 +385,19 @@ def test_a_mask_of_another_shape_is_refused() -> None:
 
 
 def test_change_scores_are_of_the_changed_class() -> None:
-    truth, said = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], bool), np.array([1, 1, 0, 1, 0, 0, 0, 0, 0, 0], bool)
+    truth, said = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], bool), np.array([1, 1, 0, 1, 1, 0, 0, 0, 0, 0], bool)
+    assert metrics.change_counts(truth, said).tolist() == [2, 2, 1, 5]
     found = metrics.change_scores(*metrics.change_counts(truth, said))
-    assert found.precision == pytest.approx(2 / 3)
+    assert found.precision == pytest.approx(2 / 4)
     assert found.recall == pytest.approx(2 / 3)
-    assert found.f1 == pytest.approx(2 / 3)
-    assert found.iou == pytest.approx(0.5)
-    assert found.accuracy == pytest.approx(0.8)
+    assert found.f1 == pytest.approx(4 / 7)
+    assert found.iou == pytest.approx(2 / 5)
+    assert found.accuracy == pytest.approx(7 / 10)
     nothing = metrics.change_scores(0, 0, 3, 7)
     assert (nothing.f1, nothing.iou, nothing.accuracy) == (0, 0, 0.7)
+    # To find nothing where nothing is, is right of every pixel and no change found.
+    neither = metrics.change_scores(0, 0, 0, 10)
+    assert (neither.precision, neither.recall, neither.f1, neither.iou, neither.accuracy) == (0, 0, 0, 0, 1)
 
 
 def test_f1_and_iou_say_the_same_thing_twice() -> None:

@@ -126,6 +126,22 @@ def test_published_scene_scorers_differ_on_the_same_answer(answer: str, truth: s
     assert {name for name in names if first(score(AID, [row], name)) == 1} == right
 
 
+def test_no_answer_is_a_wrong_answer_and_not_one_fewer() -> None:
+    for missing in (None, "", " . "):
+        told = [{"answer": "Beach", "annotation": "Beach"}, {"answer": missing, "annotation": "Pond"}]
+        scored = score(AID, told)
+        assert {line.metric: (line.score, line.n) for line in scored.lines} == {
+            "accuracy": (0.5, 2),
+            "mean recall": (0.5, 2),
+        }
+        assert {line.floor for line in scored.lines} == {0.5}
+    # Rows are the truth, columns the answers, those that are no class after the classes.
+    assert scored.confusion is not None
+    assert scored.confusion[0] == ("Beach", "Pond")
+    assert scored.confusion[1] == ("Beach", "Pond", "(other)")
+    assert scored.confusion[2].tolist() == [[1, 0, 0], [0, 0, 1]]
+
+
 def test_token_recall_gives_part_of_the_credit() -> None:
     row = {"answer": "beach", "annotation": "beach,pond"}
     assert first(score(AID, [row], "earthdial")) == 0.5
@@ -145,6 +161,8 @@ def test_published_question_scorers_differ_on_the_same_answer() -> None:
     assert right("two", "2") == {"lhrs"}
     assert right("u r b a n", "urban") == {"strict", "geochat", "rsevalkit"}
     assert right("", "urban") == {"rsevalkit"}
+    assert right("rur", "rural") == {"rsevalkit"}
+    assert right("it is urban", "urban") == set()
     assert right("rural", "urban") == set()
 
 
@@ -153,6 +171,22 @@ def test_the_answer_processor_keeps_numbers_and_drops_articles() -> None:
     assert protocols.evalai("None") == "0"
     assert protocols.evalai("a 2.5-storey, house") == "2.5 storey house"
     assert protocols.evalai("it isnt") == "it isn't"
+
+
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("Is it a rural or an urban area", "rural_urban"),
+        ("What is the area covered by small buildings?", "area"),
+        ("How many roads are there?", "count"),
+        ("What is the number of roads?", "count"),
+        ("Are there more roads than water areas?", "comp"),
+        ("Is the number of roads equal to the number of buildings?", "comp"),
+        ("[hr_rgb_0.5] <image>\\n Is there a road? Answer the question using a single word.", "presence"),
+    ],
+)
+def test_the_type_of_a_question_is_told_from_its_wording(question: str, kind: str) -> None:
+    assert protocols.question_type(question) == kind
 
 
 def test_a_question_asked_twice_counts_once_where_that_is_the_custom() -> None:
@@ -226,6 +260,9 @@ def test_a_threshold_met_exactly_is_right_except_where_it_must_be_passed() -> No
     row = {"answer": "[0, 0, 50, 100]", "annotation": [0, 0, 100, 100]}
     assert first(score(DIOR, [row])) == 1
     assert first(score(DIOR, [row], "rscovlm")) == 0
+    # With one more on 0 to 1, a box without width is half of the whole: (0 + 1) x (1 + 1) of 2 x 2.
+    assert first(score(DIOR, [{**row, "answer": "[0, 0, 0, 100]"}], "lhrs")) == 0
+    assert first(score(DIOR, [{**row, "answer": "[0, 0, 1, 100]"}], "lhrs")) == 1
 
 
 def test_reading_the_first_four_numbers_reads_prose_and_splits_decimals() -> None:
@@ -266,6 +303,26 @@ def test_whole_percents_cost_small_objects_and_the_ceiling_says_so() -> None:
     assert tops[0] < 0.75 < 0.97 < tops[1] < 1
 
 
+def test_every_object_counts_in_every_score_of_boxes() -> None:
+    frame = {"annotation": [0, 0, 50, 50], "width": 100, "height": 100}
+    told = [
+        {**frame, "answer": "[0, 0, 50, 30]"},
+        {**frame, "answer": "none"},
+        # On a frame of twice the sides, so of four times the area.
+        {"annotation": [0, 0, 100, 100], "width": 200, "height": 200, "answer": "[0, 0, 50, 50]"},
+    ]
+    found = {metric: line.score for metric, line in by_metric(score(DIOR, told)).items()}
+    assert found["acc@0.5"] == pytest.approx(2 / 3)
+    assert found["acc@0.7"] == pytest.approx(1 / 3)
+    assert found["mean IoU"] == pytest.approx((0.6 + 0 + 1) / 3)
+    assert found["cumulative IoU"] == pytest.approx((1500 + 0 + 10000) / (2500 + 2500 + 10000))
+    # The ceiling is of whole percents, in both.
+    small = [{"answer": "none", "annotation": [4, 4, 12, 12], "width": 800, "height": 800}]
+    tops = by_metric(score(DIOR, small))
+    assert tops["mean IoU"].ceiling == pytest.approx(tops["cumulative IoU"].ceiling)
+    assert tops["cumulative IoU"].ceiling < 0.99
+
+
 def test_unique_objects_are_told_apart() -> None:
     right = {"answer": "[0, 0, 50, 50]", "annotation": [0, 0, 50, 50]}
     wrong = {"answer": "none", "annotation": [0, 0, 50, 50]}
@@ -273,6 +330,28 @@ def test_unique_objects_are_told_apart() -> None:
     assert found["DIOR-RSVG", "acc@0.5"] == 50
     assert found["DIOR-RSVG, unique", "acc@0.5"] == 100
     assert found["DIOR-RSVG, not unique", "acc@0.5"] == 0
+
+
+# ---------------------------------------------------------------- captions
+
+
+def test_each_caption_score_stands_by_its_name_and_its_floor_by_the_best_of_the_commonest_sentences() -> None:
+    said = ["a road is built", "many houses"]
+    truths = [["a road is built here", "one road by a field"], ["some trees", "there are many houses by a road"]]
+    bench = BENCHMARKS["vrsbench-caption"]
+    told = [{"answer": one, "annotation": right} for one, right in zip(said, truths, strict=True)]
+
+    def scores(answers: list[str]) -> dict[str, float]:
+        named = {f"BLEU-{n + 1}": value for n, value in enumerate(metrics.bleu(answers, truths))}
+        named["METEOR-exact"] = metrics.meteor_of(metrics.meteor_counts(answers, truths))
+        named["ROUGE-L"] = float(metrics.rouge_l(answers, truths).mean())
+        return named | {"CIDEr": float(metrics.cider(answers, truths).mean())}
+
+    found = score(bench, told).lines
+    assert {line.metric: line.score for line in found} == pytest.approx(scores(said))
+    assert {line.blind for line in found} == {'always "there are many houses by a road"'}
+    assert {line.metric: line.floor for line in found} == pytest.approx(scores([truths[1][1]] * 2))
+    assert {line.n for line in found} == {2}
 
 
 # ---------------------------------------------------------------- change captions
@@ -291,6 +370,10 @@ def test_rare_words_match_each_other_as_indices_alone() -> None:
     context = Context(vocabulary=protocols.vocabulary_of(["a quarry a marina is built road"] * 6))
     told = score(LEVIR, [*common, rare], "change-agent", context)
     assert next(line for line in told.lines if line.metric == "BLEU-1").score == pytest.approx(27 / 28)
+    # Five times is rare, six is not.
+    rarer = Context(vocabulary=protocols.vocabulary_of(["a is built road"] * 6 + ["quarry marina"] * 5))
+    told = score(LEVIR, [*common, rare], "change-agent", rarer)
+    assert next(line for line in told.lines if line.metric == "BLEU-1").score == pytest.approx(1)
 
 
 def test_change_captions_are_parted_at_spaces_and_commas_alone() -> None:
@@ -300,12 +383,22 @@ def test_change_captions_are_parted_at_spaces_and_commas_alone() -> None:
 def test_the_gate_is_right_where_words_and_references_agree_on_any_change() -> None:
     still, built = ["there is no difference", "no change has occurred"], ["a road is built", "no change has occurred"]
     pairs_ = [("the scene is the same as before", still), ("a road", still), ("a road", built), ("", built)]
+    pairs_ += [("a house", built), ("", still)]
     told = score(LEVIR, [{"answer": answer, "annotation": truths} for answer, truths in pairs_])
     assert by_metric(told)["gate accuracy"].score == 0.5
-    assert [case.right for case in told.cases] == [True, False, True, False]
-    assert [case.group for case in told.cases] == ["unchanged", "unchanged", "changed", "changed"]
+    # Saying nothing is not saying that nothing changed.
+    assert [case.right for case in told.cases] == [True, False, True, False, True, False]
+    assert [case.group for case in told.cases] == ["unchanged"] * 2 + ["changed"] * 3 + ["unchanged"]
     # What the row says goes before what its words say.
     assert score(LEVIR, [{"answer": "a road", "annotation": still, "changed": True}]).cases[0].right is True
+
+
+def test_beside_all_pairs_stand_the_changed_ones_and_a_perfect_gate_with_one_sentence() -> None:
+    still, built = list(protocols.NO_CHANGE), [protocols.CHANGE_SENTENCE, "some houses"]
+    told = score(LEVIR, [{"answer": "a road", "annotation": truths} for truths in (still, built, still)])
+    bleu = {line.data: (line.score, line.n) for line in told.lines if line.metric == "BLEU-4"}
+    assert bleu["LEVIR-MCI test, changed pairs"][1] == 1
+    assert bleu["LEVIR-MCI test: perfect gate, one sentence"] == (pytest.approx(1), 3)
 
 
 def test_the_mean_of_four_scores_is_their_mean() -> None:
@@ -340,9 +433,26 @@ def test_leaving_out_unchanged_tiles_raises_every_score_but_the_overall_accuracy
         assert part[metric].score > whole[metric].score + 0.01
     assert part["recall"].score == whole["recall"].score
     assert part["OA"].score < whole["OA"].score
+    # Perfect cells lose where they do not meet the edges; who does not look says that all changed, or nothing.
+    share = 12 * 144 / (52 * 1024)
+    assert whole["IoU"].ceiling == 1
+    assert by_metric(score(WHU, made, None, Context(grid=5)))["IoU"].ceiling == pytest.approx(0.25)
+    assert whole["IoU"].floor == pytest.approx(share)
+    assert whole["F1"].floor == pytest.approx(2 * share / (1 + share))
+    assert whole["OA"].floor == pytest.approx(1 - share)
     assert BENCHMARKS["whu-cd-changed"].protocol == "rsunivlm"
     with pytest.raises(ValueError, match="no pair with change"):
         score(WHU, made[20:], "rsunivlm")
+
+
+def test_the_gate_of_masks_asks_only_whether_anything_is_said_to_have_changed() -> None:
+    made = pairs(np.random.default_rng(0))
+    scored = score(WHU, made)
+    quiet = [not protocols.unpack(row["answer"]).any() for row in made[12:]]
+    assert 0 < sum(quiet) < 40
+    assert by_metric(scored)["gate accuracy"].score == pytest.approx((12 + sum(quiet)) / 52)
+    # Rightly nothing is a perfect case, a few pixels where nothing changed a bad one.
+    assert [case.score for case in scored.cases[12:]] == [float(nothing) for nothing in quiet]
 
 
 def test_the_papers_row_is_of_tiles_with_change_and_its_f1_of_something_else() -> None:
@@ -366,7 +476,13 @@ def test_a_mask_may_be_text_packed_or_an_image(tmp_path: Path) -> None:
     bad = {"answer": "building*3", "annotation": "mask.png", "class": "tree"}
     scored = score(WHU, [bad, {**bad, "answer": None}], None, context)
     assert first(scored) == 0
-    assert scored.lines[0].unread == 2
+    assert (scored.lines[0].unread, scored.lines[0].n) == (2, 2)
+
+
+def test_a_cell_is_set_where_at_least_half_of_its_pixels_are() -> None:
+    mask = np.zeros((4, 4), bool)
+    mask[0, :3] = mask[3, 3] = True
+    assert protocols.cells(mask, 2).tolist() == [[True, False], [False, False]]
 
 
 def test_the_background_counts_in_one_mean_and_not_in_the_other() -> None:
@@ -379,7 +495,12 @@ def test_the_background_counts_in_one_mean_and_not_in_the_other() -> None:
     assert found["mIoU"].score == pytest.approx((1 + 0 + 2 / 3) / 3)
     assert found["mIoU without background"].score == pytest.approx(0.5)
     assert found["pixel accuracy"].score == pytest.approx(3 / 4)
+    assert (found["IoU road"].score, found["IoU roof"].score) == (1, 0)
+    assert found["IoU other"].score == pytest.approx(2 / 3)
     assert found["mIoU"].ceiling == 1
+    coarse = by_metric(score(vdd, [{"answer": None, "annotation": annotation}], None, Context(grid=2)))
+    assert coarse["mIoU"].ceiling < 1
+    assert coarse["mIoU"].unread == 1
     assert found["mIoU"].floor == pytest.approx(0.5 / 3)
     wrong = by_metric(score(vdd, [{"answer": said, "annotation": annotation}], "unclaimed-is-wrong", Context(grid=4)))
     assert wrong["mIoU"].score == pytest.approx((1 + 0 + 0) / 3)
@@ -446,8 +567,22 @@ def test_anyones_predictions_are_scored_from_the_command_line(
     evaluate.main(["--benchmark", "aid", "--predictions", str(path), "--protocol", "all", "--out", str(tmp_path)])
     told = (tmp_path / "report.md").read_text()
     assert told.index("| aid (strict) | 3,000 | 88.47 (") < told.index("| aid (as-published:lhrs) | 3,000 | 85.20 (")
-    with pytest.raises(ValueError, match="no protocol"):
-        evaluate.main(["--benchmark", "aid", "--predictions", str(path), "--protocol", "as-published:me"])
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--benchmark", "aid", "--protocol", "as-published:me"], "use one of strict, as-published:geochat"),
+        (["--benchmark", "aid", "--split", "val"], "a benchmark has its own"),
+        (["--protocol", "lhrs"], "pass --benchmark"),
+    ],
+)
+def test_what_cannot_be_scored_as_asked_is_refused_before_a_model_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], why: str
+) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.main(["--data", str(tmp_path), "--model", "no such model", *more])
+    assert why in capsys.readouterr().err
 
 
 def test_a_bad_line_of_a_predictions_file_is_named_and_a_cut_last_one_is_dropped(tmp_path: Path) -> None:

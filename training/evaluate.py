@@ -104,6 +104,8 @@ def row_of(kind: str, item: Item, reply: Reply, background: str = "") -> Reply:
     elif kind == "box":
         width, height = size_of(record.images[0])
         row |= {"annotation": list(item.truth[0]), "width": width, "height": height, "phrase": item.ask}
+    elif kind == "change_caption" and "changed" in reply:
+        row["changed"] = bool(changed_in(record).any())  # the reply tells what was said, a row what is true
     elif kind == "change_mask":
         row |= {"annotation": pack(changed_in(record, item.ask)), "class": item.ask}
     elif kind == "mask":
@@ -434,9 +436,18 @@ def score(predictions: Predictions, root: Path, names: Sequence[str] = DEFAULT, 
         found = EXAMS[name].score(items, replies)
         if EXAMS[name].grid:
             best = ceilings(EXAMS[name], items, run["grid"], run["tile"])
-            found = [replace(line, ceiling=top.score) for line, top in zip(found, best, strict=True)]
+            # A difference of two scores has no ceiling, nor a floor.
+            found = [line if line.metric == exams.GAIN else replace(line, ceiling=top.score)
+                     for line, top in zip(found, best, strict=True)]  # fmt: skip
         lines += found
     return lines
+
+
+def unanswered(predictions: Predictions, root: Path, names: Sequence[str], limit: int | None = None) -> str:
+    """That some of what is asked for has no answer (a killed run, a smaller one), in words; "" if all has."""
+    asked = [(name, item.id) for name in names for item in items_of(name, root, predictions.run["split"], limit)]
+    missing = sum(key not in predictions.replies for key in asked)
+    return f"{missing:,} of {len(asked):,} items have no answer yet: the scores are of the others." if missing else ""
 
 
 def fingerprint(source: str) -> str:
@@ -481,7 +492,7 @@ SIDE_SHOWS = (
 def card_words(run: Mapping[str, Any], lines: Sequence[Line], limit: int | None = None) -> str:
     """What stands between the marks of a model card: which answers were scored, and the tables."""
     plain = [x for x in lines if x.metric not in SIDE_SHOWS and x.task != "change_steps"]
-    steps = [x for x in lines if x.task == "change_steps" and x.metric != "F1 gain over direct"]
+    steps = [x for x in lines if x.task == "change_steps" and x.metric != exams.GAIN]
     part = "all items" if limit is None else f"at most {limit} items of each, drawn by a fixed seed"
     words = [
         f"By `make evaluate` (`python -m training.evaluate --data DIR`) on the {run['split']} splits (by scene, "
@@ -554,6 +565,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--grid", type=int, help="cells a side of a mask, for the ceiling (default: the run's, else 24)"
     )
     asked = parser.parse_args(arguments)
+    if asked.protocol is not None:
+        if asked.benchmark is None:
+            parser.error("--protocol is how a benchmark is scored: pass --benchmark")
+        known = [*protocols_of(BENCHMARKS[asked.benchmark].kind), "all"]
+        if asked.protocol != "all" and protocols.full_name(asked.protocol) not in known:
+            parser.error(f"{asked.benchmark} has no protocol {asked.protocol!r}: use one of {', '.join(known)}")
+    if asked.benchmark and asked.split != "test":
+        parser.error("--split is for the local sets: a benchmark has its own")
     names = [name.strip() for name in asked.tasks.split(",") if name.strip()]
     unknown = [name for name in names if name not in EXAMS]
     if unknown:
@@ -639,16 +658,21 @@ def _main_exams(asked: argparse.Namespace, names: list[str]) -> None:
         predictions = Predictions.read(out / "predictions.jsonl")
     if not lines:
         raise SystemExit(f"{asked.data} holds nothing that these tasks could ask: check the folder")
+    lacking = unanswered(predictions, asked.data, names, asked.limit)
+    if lacking:
+        print(lacking, file=sys.stderr)
     if out is None:
         print(table(lines))
     else:
         sections = [section_of(predictions, name, lines, asked.data, asked.limit) for name in names]
-        words = f"Our own {predictions.run['split']} splits. Run: {_said_of(predictions.run)}."
+        words = f"Our own {predictions.run['split']} splits. Run: {_said_of(predictions.run)}. {lacking}".rstrip()
         _keep(out, lines, f"Evaluation of {predictions.run['model']}", words, sections)
     if asked.card is not None:
         mine = fingerprint(str(asked.card.parent))
         if mine != predictions.run["weights"]:
             raise SystemExit(f"{asked.card} is of the weights {mine}, these answers of {predictions.run['weights']}")
+        if lacking:
+            raise SystemExit(f"{asked.card} is left as it is. {lacking} Finish the run, or pass its --limit, --tasks")
         refresh_card(asked.card, card_words(predictions.run, lines, asked.limit))
         print(f"{asked.card} tells these scores", file=sys.stderr)
 
@@ -662,7 +686,11 @@ def section_of(
     for data, scored, where, rows in judged(name, items, replies) if items else ():
 
         def pictures(index: int, where: list[int] = where) -> list[NDArray[np.uint8]]:
-            return [picture(image) for image in items[where[index]].record.images]
+            item = items[where[index]]
+            shown = [picture(image) for image in item.record.images]
+            if name == "regions":  # without the box nobody could say what it holds
+                return [np.asarray(report.boxed(image, [json.loads(item.ask)], "").convert("RGB")) for image in shown]
+            return shown
 
         asks = [items[place].ask for place in where]
         kind = "detection" if name == "boxes" else KINDS[name]

@@ -556,6 +556,7 @@ def _score_changes(task: str) -> Callable[[list[Item], list[Reply]], list[Line]]
     return score
 
 
+GAIN = "F1 gain over direct"
 VARIANTS = (
     "all steps",
     "direct change",
@@ -618,7 +619,7 @@ def _score_change_steps(items: list[Item], replies: list[Reply]) -> list[Line]:
                 other = counts["direct change"]
                 low, high = metrics.interval(len(mine), lambda c, a=mine, b=other: _f1(a[c].sum(0)) - _f1(b[c].sum(0)))
                 gain = _f1(mine.sum(0)) - _f1(other.sum(0))
-                lines.append(Line("change_steps", name, len(mine), "F1 gain over direct", gain, low, high))
+                lines.append(Line("change_steps", name, len(mine), GAIN, gain, low, high))
     return lines
 
 
@@ -630,7 +631,7 @@ def steps_or_direct(lines: Sequence[Line]) -> str:
     """What the gain of all steps over the direct mask says, set by set: only an interval that excludes 0 decides."""
     words = []
     for line in lines:
-        if line.metric == "F1 gain over direct" and line.data.endswith(", all steps"):
+        if line.metric == GAIN and line.data.endswith(", all steps"):
             won = "the steps are better" if line.low > 0 else "direct is better" if line.high < 0 else "undecided"
             gain = f"{100 * line.score:+.1f} points of F1, {100 * line.low:+.1f} to {100 * line.high:+.1f}, n {line.n}"
             words.append(f"{line.data.removesuffix(', all steps')}: {won} ({gain})")
@@ -836,13 +837,28 @@ def chart(width: int, height: int, date: int = 0) -> NDArray[np.uint8]:
 
 
 def whereabouts(view: Any) -> tuple[int, int, int, int, int] | None:
-    """Left, top, width, height and date of a view of a `chart`; None if its pixels are no longer those of the chart."""
+    """Left, top, width, height and date of a view of a `chart`, reduced or not; None if it is a view of no chart."""
     pixels = np.asarray(view).astype(int)
     x, y = pixels[..., 0] | (pixels[..., 2] & 7) << 8, pixels[..., 1] | (pixels[..., 2] >> 3 & 7) << 8
-    height, width = x.shape
-    if (x != x[0, 0] + np.arange(width)[None]).any() or (y != y[0, 0] + np.arange(height)[:, None]).any():
+    across, down = _span(np.median(x, axis=0)), _span(np.median(y, axis=1))
+    if across is None or down is None:
         return None
-    return int(x[0, 0]), int(y[0, 0]), width, height, int(pixels[0, 0, 2] >> 6)
+    return across[0], down[0], across[1], down[1], int(np.median(pixels[..., 2] >> 6))
+
+
+def _span(places: NDArray[np.float64]) -> tuple[int, int] | None:
+    """First of the chart's pixels and their number, from where the pixels of a view lie; None unless evenly so."""
+    number, half = np.arange(len(places)), len(places) // 2
+    if not half:
+        return None
+    step = float(np.median(places[half:] - places[:-half])) / half
+    rest = places - step * number
+    # Where a reduced view averages over a step of the higher bits, its places are none.
+    even = np.abs(rest - np.median(rest)) < 1.5
+    if step <= 0 or even.mean() < 0.8:
+        return None
+    step, first = np.polyfit(number[even], places[even], 1)
+    return round(first - (step - 1) / 2), round(step * len(places))
 
 
 def ceilings(exam: Exam, items: list[Item], grid: int, tile: int) -> list[Line]:

@@ -36,7 +36,7 @@ from training.protocols import (
 )
 from training.samples import OTHERS
 
-RANKS = (("best", 2), ("median", 2), ("worst", 3))
+RANKS = {"best": 2, "median": 2, "worst": 3}
 """How many items of each rank the gallery shows."""
 LONGEST = 320
 MOST_CLASSES = 60
@@ -130,8 +130,8 @@ def _compared(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; what stands in a cell cannot break it."""
-    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
+    """A Markdown table; what stands in a cell cannot break it, and is text and not markup."""
+    cells = [[" ".join(str(cell).split()).replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells))
 
 
@@ -319,7 +319,8 @@ def _groups_html(part: Part) -> str:
     if not groups:
         return ""
     rows = "".join(
-        f'<tr><td>{html.escape(name)}</td><td class="number">{count}</td><td class="number score">{_shown(score)}</td>'
+        f'<tr><td>{html.escape(name)}</td><td class="number">{count:,}</td>'
+        f'<td class="number score">{_shown(score)}</td>'
         f'<td><span class="bar" style="width:{max(1, round(110 * min(score, 1)))}px"></span></td></tr>'
         for name, count, score, _ in groups
     )
@@ -449,15 +450,20 @@ def page(title: str, words: str, sections: Sequence[Section]) -> str:
 
 
 def _ranked(cases: Sequence[Case]) -> list[tuple[str, int]]:
-    """Places of the best, the median and the worst cases; each once."""
-    order = sorted((i for i, c in enumerate(cases) if math.isfinite(c.score)), key=lambda i: -cases[i].score)
+    """Places of the best, the median and the worst cases; each once. Of equal ones the surest: it tells most."""
+    finite = (place for place, case in enumerate(cases) if math.isfinite(case.score))
+    surest = sorted(finite, key=lambda place: -(cases[place].confidence or 0.0))
+    order = sorted(surest, key=lambda place: -cases[place].score)
     middle = max(0, len(order) // 2 - 1)
+    ways = {
+        "best": order,
+        "worst": sorted(surest, key=lambda place: cases[place].score),
+        "median": [*order[middle:], *order[:middle][::-1]],
+    }
     chosen: dict[int, str] = {}
-    for name, count in RANKS:
-        places = {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}[name]
-        for place in places:
-            chosen.setdefault(place, name)
-    return [(name, place) for place, name in chosen.items()]
+    for name, places in ways.items():
+        chosen |= dict.fromkeys([place for place in places if place not in chosen][: RANKS[name]], name)
+    return [(name, place) for name in RANKS for place in chosen if chosen[place] == name]
 
 
 def _gallery(task: str, part: Part) -> list[tuple[str, int, Entry]]:
@@ -501,10 +507,10 @@ def _entry(task: str, part: Part, rank: str, place: int, images: list[NDArray[np
     other: Image.Image | None = None
     if part.kind == "box":
         box = answered_box(row)
-        shown, other = (_boxed(images[0], [b] if b is not None else [], part.asks[place]) for b in (box, truth))
+        shown, other = (boxed(images[0], [b] if b is not None else [], part.asks[place]) for b in (box, truth))
     elif part.kind == "detection":
         name = part.asks[place]
-        shown, other = _boxed(images[0], answer or [], name), _boxed(images[0], truth, name)
+        shown, other = boxed(images[0], answer or [], name), boxed(images[0], truth, name)
     elif part.kind == "change_mask":
         label, shape = str(row.get("class", "")), images[-1].shape[:2]
         found = mask_of(answer, label, Context(), shape) if _packed(answer) else np.zeros(shape, bool)
@@ -556,7 +562,8 @@ def _whole(images: list[NDArray[np.uint8]]) -> Image.Image:
     return drawn[0] if len(drawn) == 1 else side_by_side(list(zip(("before", "after"), drawn, strict=True)))
 
 
-def _boxed(image: NDArray[np.uint8], boxes: Sequence[Any], label: str) -> Image.Image:
+def boxed(image: NDArray[np.uint8], boxes: Sequence[Any], label: str) -> Image.Image:
+    """The image with boxes in pixels, labelled where they are few."""
     placed = [(Box(*(float(v) for v in box)), label if len(boxes) <= 3 else "", None) for box in boxes]
     return picture(open_scene(image), boxes=placed, longest=LONGEST)
 
