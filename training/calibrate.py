@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with one folder per dataset")
     parser.add_argument("--out", type=Path, default=Path("runs/calibrate"), help="where the answers are kept")
     parser.add_argument("--limit", type=int, help="at most this many items per task, drawn by a fixed seed")
+    parser.add_argument("--tasks", nargs="+", choices=EXAMS, default=list(EXAMS), help="what to ask (default: all)")
     given = parser.parse_args(arguments)
     file = given.folder / "config.json"
     if not file.is_file():
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     weights = evaluate.fingerprint(str(given.folder))
     out = given.out / weights[:8]
     evaluate.evaluate(
-        model, given.data, split="val", names=tuple(EXAMS), limit=given.limit, out=out, weights=weights,
+        model, given.data, split="val", names=given.tasks, limit=given.limit, out=out, weights=weights,
         tell=lambda text: print(text, file=sys.stderr),
     )  # fmt: skip
     lines = {}
