@@ -264,6 +264,37 @@ def test_an_unreadable_answer_is_kept_counted_and_wrong(data: Path, tmp_path: Pa
     assert any("3 numbers" in row["error"] for row in stored)
 
 
+def test_silence_a_part_and_what_does_not_count_are_scored_as_such_by_every_exam() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+
+    def scores(name: str, items: list[exams.Item], answers: list[Any]) -> dict[str, float]:
+        replies: list[dict[str, Any]] = [{"answer": answer, "confidence": {}} for answer in answers]
+        for reply in replies:
+            if not isinstance(reply["answer"], dict):
+                reply["confidence"] = [0.5] * len(reply["answer"]) if isinstance(reply["answer"], list) else 0.5
+        return {line.metric: line.score for line in EXAMS[name].score(items, replies)}
+
+    record = exams.Record("aerial_cars", (image,))
+    regions = [exams.Item(str(n), "boxes", record, "[0, 0, 1, 1]", "storage tank") for n in range(3)]
+    assert scores("regions", regions, ["", "tank", "storage tank, car"])["accuracy"] == 0
+    asked = [exams.Item(str(n), "aerial_cars", record, "Any?", "no", kind="presence") for n in range(3)]
+    assert scores("questions", asked, ["", "n", "no or yes"])["micro accuracy"] == 0
+    # A box on what is neither asked for nor wrong is none too many.
+    boxes = [exams.Item("0", "car", record, "car", [[0, 0, 2, 2]], ignored=((2, 2, 4, 4),))]
+    found = scores("boxes", boxes, [[[0, 0, 2, 2], [2, 2, 4, 4]]])
+    assert (found["count error"], found["F1@0.5"], found["AP@0.5"]) == (0, 1, 1)
+    # The first box counts, and only from the threshold on.
+    phrases = [exams.Item(str(n), "expressions", record, "the car", [[0, 0, 2, 2]]) for n in range(2)]
+    found = scores("grounding", phrases, [[[0, 0, 2, 2], [3, 3, 4, 4]], [[0, 0, 2, 0.8]]])
+    assert (found["acc@0.5"], found["mean IoU"]) == (0.5, pytest.approx(0.7))
+    # The last column is unlabelled: what is said of it counts neither way.
+    mask = np.tile(np.array([1, 1, 2, 0], np.uint8), (4, 1))
+    ground = exams.Record("dubai_seg", (image,), mask=mask, mask_classes=("", "road", "water"))
+    said = {"road": protocols.pack(mask == 1), "water": protocols.pack(mask != 1)}
+    told = scores("masks", [exams.Item("0", "dubai_seg", ground, "", ["road", "water"])], [said])
+    assert told == {"mIoU, 2 classes": 1, "IoU road": 1, "IoU water": 1}
+
+
 def test_a_killed_run_continues_and_asks_nothing_twice(data: Path, tmp_path: Path) -> None:
     class Killed(Exception):
         pass
@@ -438,6 +469,9 @@ def test_each_way_of_using_the_steps_is_scored_on_the_same_pairs(data: Path, tmp
     gain = lines["change_steps", "airbus_change: airplane, all steps", "F1 gain over direct"]
     assert gain.score == pytest.approx(1 - f1["direct change"])
     assert 0 <= gain.low <= gain.score <= gain.high
+    # A way that gives the direct masks gains nothing on any draw of the pairs.
+    same = lines["change_steps", "airbus_change: airplane, direct change and difference", "F1 gain over direct"]
+    assert (same.low, same.score, same.high) == (0, 0, 0)
     gates = {
         name: lines["change_steps", f"airbus_change: airplane, {name}", "gate accuracy"].score
         for name in ("all steps", "direct change", "words (all or nothing)")
