@@ -38,6 +38,8 @@ from vlm.prompts import Task
 
 SAVE_EVERY = 600.0
 """Seconds between checkpoints."""
+STUCK = 900.0
+"""Seconds after which a batch that does not come is an error: a worker that lost it would be waited for for ever."""
 LOG_EVERY = 25
 """Steps between two rows of the curves."""
 POOLED = {task.value for task in Task}
@@ -340,6 +342,7 @@ def train(
         sampler=keys,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        timeout=STUCK if workers else 0,
         worker_init_fn=_worker,
         pin_memory=device.type == "cuda",
     )
