@@ -172,6 +172,8 @@ def merge(pieces: Sequence[Piece]) -> list[Piece]:
 
 def _is_crowd(piece: Piece, pieces: Sequence[Piece]) -> bool:
     """Whether a box holds two or more whole objects that a finer level tells apart."""
+    if not piece.tile.least:
+        return False
     inside = [
         other.box
         for other in pieces

@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rs_tools.model import load_model
 from training import evaluate, metrics
-from vlm.generation import calibrated, kind_of_answer
+from vlm.generation import RSUniVLM, calibrated, kind_of_answer
 from vlm.prompts import Task
 
 EXAMS = {"scenes": Task.CLASSIFY, "questions": Task.QUESTION, "regions": Task.DESCRIBE_REGION, "boxes": Task.GROUND}
@@ -48,11 +47,12 @@ def log_odds(confidence: np.ndarray) -> np.ndarray:
 
 
 def judged_answers(
-    predictions: evaluate.Predictions, data: Path, limit: int | None
+    predictions: evaluate.Predictions, data: Path, names: Sequence[str], limit: int | None
 ) -> dict[str, list[tuple[float, bool]]]:
     """Confidence and whether it was right, by kind of answer."""
     found: dict[str, list[tuple[float, bool]]] = {}
-    for name, task in EXAMS.items():
+    for name in names:
+        task = EXAMS[name]
         items, replies = predictions.of(name, evaluate.items_of(name, data, predictions.run["split"], limit))
         for _, scored, _, rows in evaluate.judged(name, items, replies) if items else ():
             if scored.sure is not None:
@@ -77,21 +77,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     file = given.folder / "config.json"
     if not file.is_file():
         parser.error(f"{file} is not there: pass the folder of a checkpoint")
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    if settings.get("calibration"):
-        settings["calibration"] = None  # The network's own confidences are what is fitted.
-        file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    model = load_model(given.folder)
+    model = RSUniVLM.load(given.folder)
+    model.model.config.calibration = None  # The network's own confidences are what is fitted.
     weights = evaluate.fingerprint(str(given.folder))
     out = given.out / weights[:8]
     evaluate.evaluate(
         model, given.data, split="val", names=given.tasks, limit=given.limit, out=out, weights=weights,
         tell=lambda text: print(text, file=sys.stderr),
     )  # fmt: skip
-    lines = {}
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    lines = settings.get("calibration") or {}  # What is not asked stays as it was fitted.
     print("| answers | n | right | ECE before | ECE after | slope, offset |\n|---|---:|---:|---:|---:|---|")
     for kind, told in judged_answers(
-        evaluate.Predictions.read(out / "predictions.jsonl"), given.data, given.limit
+        evaluate.Predictions.read(out / "predictions.jsonl"), given.data, given.tasks, given.limit
     ).items():
         sure, right = (np.array(column, float) for column in zip(*told, strict=True))
         if len(told) < FEWEST:
