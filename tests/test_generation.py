@@ -20,6 +20,8 @@ from vlm.grammar import BoxGrammar, ChoiceGrammar, Guide, MaskGrammar, Vocabular
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Answer, Granularity, Query, Task, TooLong, list_categories
+from vlm.reader import RARE, Reading
+from vlm.text_mask import FIRST_CELL
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENES = ("airport", "beach", "beach resort", "dense residential")
@@ -270,16 +272,17 @@ def test_a_batch_size_below_one_is_refused() -> None:
         RSUniVLM(network().model, network().processor, max_batch=0)
 
 
-def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training() -> None:
+@pytest.mark.parametrize(("reader", "grid"), [(0, GRID), (8, 4)])
+def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training(reader: int, grid: int) -> None:
     words = merging_tokenizer(grid=GRID)
     torch.manual_seed(0)
-    model = RSUniVLMForConditionalGeneration(tiny_config(words, cells_at=700))
-    stir(model)
+    model = RSUniVLMForConditionalGeneration(tiny_config(words, cells_at=700, reader=reader, mask_grid=grid))
+    stir(model, 9)  # which writes boxes, not "none"
     processor = RSUniVLMProcessor.of(model.config, words)
     asked = [queries()[2], queries()[3], replace(queries()[0], wording=2)]
     guides = [
         Guide(grammar, Vocabulary.of(words, end_tokens(network().model), len(words)))
-        for grammar in (MaskGrammar(["building"], GRID, GRID), BoxGrammar(2), MaskGrammar(["water"], GRID, GRID))
+        for grammar in (MaskGrammar(["building"], grid, grid), BoxGrammar(2), MaskGrammar(["water"], grid, grid))
     ]
     model.generation_config.eos_token_id = end_tokens(network().model)[0]
     pens = [processor.pen(query.message, query.expert) for query in asked]
@@ -288,18 +291,21 @@ def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training
         prompt = processor([query])
         ids = torch.cat([prompt["input_ids"][0], torch.tensor(row.tokens, dtype=torch.long)])[None]
         length = prompt["input_ids"].shape[1]
-        positions = processor.positions(length, row.tokens, processor.pen(query.message, query.expert))
+        positions, aims = processor.places(length, row.tokens, processor.pen(query.message, query.expert))
         assert positions[length - 1] == 700
         if query.expert == Granularity.PIXEL:
-            assert positions[-1] == 700 + GRID * GRID
+            assert positions[-1] == 700 + grid * grid
+            assert aims[length - 1 :: len(row.tokens)] == [FIRST_CELL, FIRST_CELL + grid * grid]
         else:
             last = text_box.decode(guide.text(row.tokens))[-1]
             assert positions[-1] == 701 + text_box.cell(last, processor.patches)
+            assert [aim for aim, before in zip(aims[1:], aims, strict=False) if 0 < aim != before][:4] == [1, 2, 3, 4]
         with torch.no_grad():
             logits = model(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 position_ids=torch.tensor([positions]),
+                aims=torch.tensor([aims]),
                 pixel_values=prompt["pixel_values"],
                 granularity=prompt["granularity"],
             ).logits[0, length - 1 :]
@@ -309,6 +315,57 @@ def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training
             chances = scores[allowed].log_softmax(0)
             assert chances[(allowed == token).nonzero()[0]].item() == pytest.approx(log, abs=1e-3)
             state = guide.advance(state, token)
+
+
+def test_a_reader_needs_a_cell_for_each_patch_and_what_the_processor_says_of_each_token() -> None:
+    with pytest.raises(ValueError, match="mask_grid of as many cells as there are patches a side, 4"):
+        tiny_network(cells_at=700, reader=8)
+    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    batch = dict(processor(queries()[:1]))
+    del batch["aims"]
+    with pytest.raises(ValueError, match="use the processor saved with it"):
+        model(**batch)
+
+
+def test_a_reader_tells_of_the_last_image_only_and_of_the_one_before_only_as_its_twin() -> None:
+    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    stir(model)
+    reader = model.language_model.layers[-1].reader
+    batch = processor([queries()[0], queries()[2]])
+    aims = batch["aims"]
+    reading = Reading.begin(aims, batch["input_ids"] == model.config.image_token_id, 16)
+    assert reading.paired is not None
+    assert reading.paired.tolist() == [False, True]
+    hidden = torch.randn(*aims.shape, 32, generator=torch.Generator().manual_seed(0))
+    told = reader(hidden, reading)
+    for row, spans in enumerate([[reading.image], [reading.image, reading.before]]):
+        for span in spans:
+            changed = hidden.clone()
+            changed[row, span[row]] += 1.0
+            other = reader(changed, Reading.begin(aims, batch["input_ids"] == model.config.image_token_id, 16))
+            assert not torch.allclose(other[row, -1], told[row, -1])
+    placeholders = (batch["input_ids"] == model.config.image_token_id).nonzero()
+    assert sorted(reading.image[0].tolist()) == placeholders[placeholders[:, 0] == 0, 1].tolist()
+    pair = [*reading.before[1].tolist(), *reading.image[1].tolist()]
+    assert pair == placeholders[placeholders[:, 0] == 1, 1].tolist()
+
+
+def test_what_a_reader_tells_of_a_run_is_how_likely_it_ends_after_each_cell() -> None:
+    model, _ = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    reader = model.language_model.layers[-1].reader
+    evidence = torch.tensor([[2.0, -1.0, 0.5, 3.0]])
+    share = evidence.sigmoid()[0].tolist()
+    own, others = reader.runs(evidence[None], torch.tensor([[FIRST_CELL]]))[0, 0, :8].view(2, 4).tolist()
+    a, b, c, d = share
+    assert own == pytest.approx([a * (1 - b), a * b * (1 - c), a * b * c * (1 - d), a * b * c * d])
+    rest = [1 - p for p in share]
+    assert others == pytest.approx(
+        [rest[0] * b, rest[0] * rest[1] * c, rest[0] * rest[1] * rest[2] * d, rest[0] * rest[1] * rest[2] * rest[3]]
+    )
+    # From the third cell of a row on, two cells are left: a run ends with its row at the latest.
+    own = reader.runs(evidence[None], torch.tensor([[FIRST_CELL + 6]]))[0, 0, :4].tolist()
+    assert own[:2] == pytest.approx([a * (1 - b), a * b])
+    assert own[2:] == pytest.approx([math.exp(RARE)] * 2)
 
 
 def test_transformers_own_generate_says_that_it_cannot_place_cells() -> None:

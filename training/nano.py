@@ -28,6 +28,7 @@ SIZE = 192  # pixels, square
 PATCH = 16
 GRID = SIZE // PATCH  # mask cells a side: one per patch
 CELLS_AT = 1024  # rotary position of a mask's first cell, beyond any question
+READER = 64  # width of its queries and keys, see vlm.reader
 TILE = 176  # native pixels of a large raster that one query sees
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
 
@@ -163,6 +164,7 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
         mask_grid=GRID,
         tile_pixels=TILE,
         cells_at=CELLS_AT,
+        reader=READER,
         tie_word_embeddings=True,
     )
     model = RSUniVLMForConditionalGeneration._from_config(config, attn_implementation="sdpa")
@@ -217,10 +219,10 @@ def teach(stage: Stage, mixture: Mixture, records: list[Record], given: argparse
     The warm-up's heads go on watching the tower where there are any and the tower is of their width.
     """
     warm = torch.load(given.out / "tower.pt", weights_only=True) if (given.out / "tower.pt").exists() else None
-    sources = given.weights or ([given.out / "stage1"] if stage.name == "2" else [])
+    sources = given.weights or [folder for folder in before(given.out, stage) if folder.exists()][:1]
     if sources:
         model, processor = starts.load(sources)
-    elif stage.name == "1" and warm is not None:
+    elif stage.name in ("align", "1") and warm is not None:
         model, processor = grown(warm, records, given)
     else:
         raise FileNotFoundError(
@@ -263,6 +265,11 @@ def options(given: argparse.Namespace) -> dict[str, Any]:
     """What of the command line the loop is told."""
     names = ("minutes", "workers", "accumulate", "save_every", "log_every", "pause")
     return {name: getattr(given, name) for name in names}
+
+
+def before(out: Path, stage: Stage) -> list[Path]:
+    """What a stage goes on from, of what the stages before it left: the first that is there."""
+    return {"1": [out / "align"], "2": [out / "stage1", out / "align"]}.get(stage.name, [])
 
 
 def result(out: Path, stage: Stage) -> Path:

@@ -20,11 +20,11 @@ from vlm.model import IGNORED
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, cut_tiles, to_pixel_values, to_rgb
 from vlm.prompts import PLACEHOLDER, TASKS, Granularity, Task, chat_prompt
 
-MOST_TEXT = 180
+MOST_TEXT = 280
 """Most tokens of questions and answers behind one image; turns beyond are left out, so that little is padding."""
 
-LOOK_AHEAD = 12
-"""Cells of a mask that a decoder in training is asked about before it writes the next run."""
+SHORT = 9
+"""Tokens of an answer as which shorter ones weigh."""
 
 OF_TOKENS = ("task", "weight", "ahead", "meant", "edge")
 """What a packed batch holds for labelled tokens alone, which the losses want and the model does not."""
@@ -35,12 +35,12 @@ TASK_NUMBERS = {task: number for number, task in enumerate(TASKS)}
 def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> dict[str, Tensor]:
     """One sequence a group; all samples of a group share their images and their expert.
 
-    Returns input_ids, labels, position_ids (batch, length); attention_mask (batch, 1, length, length) bool;
+    Returns input_ids, labels, position_ids, aims (batch, length); attention_mask (batch, 1, length, length) bool;
     granularity (batch,); pixel_values; and for every labelled token, in reading order, task (its number in TASKS),
-    weight, by which its loss is to count (a sample weighs the square root of its length, so that a mask counts more
-    than a class, but not fifty times), and ahead (LOOK_AHEAD cells): for the tokens of a mask, which of the cells from
-    here on are of its class; NaN beyond its end and for every other token; meant (patches): see `patches_meant`; and
-    edge: for a number of a box, which of its four edges it is, else -1.
+    weight, by which its loss is to count (a sample weighs the square root of its length, but no less than one of SHORT
+    tokens, so that a mask counts more than a class, but not fifty times), and ahead (patches a side): for the tokens of
+    a mask, which of the cells from here on are of its class; NaN beyond its end and for every other token; meant
+    (patches): see `patches_meant`; and edge: for a number of a box, which of its four edges it is, else -1.
     """
     tokenizer, layout = processor.tokenizer, processor.layout
     tiles: list[Any] = []
@@ -48,6 +48,7 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     labels: list[list[int]] = []
     turns: list[list[int]] = []
     positions: list[list[int]] = []
+    aims: list[list[int]] = []
     tasks: list[int] = []
     weights: list[float] = []
     ahead: list[np.ndarray] = []
@@ -62,14 +63,17 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
             ids += piece + [processor.image_token_id] * layout.rows(image.size)
         start = len(ids)
         row_labels, row_turns, row_positions = [IGNORED] * start, [0] * start, list(range(start))
+        row_aims = [0] * start
         for number, (sample, question, answer) in enumerate(spoken, 1):
             ids += question + answer
             row_labels += [IGNORED] * len(question) + answer
             row_turns += [number] * (len(question) + len(answer))
             pen = processor.pen(sample.query.message, sample.query.expert)
-            row_positions += processor.positions(start + len(question), answer, pen)[start:]
+            placed, aimed = processor.places(start + len(question), answer, pen)
+            row_positions += placed[start:]
+            row_aims += aimed[start:]
             tasks += [TASK_NUMBERS[sample.task]] * len(answer)
-            weights += [len(answer) ** -0.5] * len(answer)
+            weights += [max(len(answer), SHORT) ** 0.5 / len(answer)] * len(answer)
             ahead.append(cells_ahead(processor, sample, answer))
             meant.append(patches_meant(processor, sample, answer))
             edges += edges_of(processor, sample, answer)
@@ -77,6 +81,7 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
         labels.append(row_labels)
         turns.append(row_turns)
         positions.append(row_positions)
+        aims.append(row_aims)
     longest = max(map(len, rows))
 
     def padded(sequences: list[list[int]], fill: int) -> Tensor:
@@ -89,6 +94,7 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
         "input_ids": padded(rows, tokenizer.pad_token_id),
         "labels": padded(labels, IGNORED),
         "position_ids": padded(positions, 0),
+        "aims": padded(aims, 0),
         "attention_mask": (same & causal)[:, None],
         "granularity": torch.tensor([int(group[0].query.expert) for group in groups]),
         "pixel_values": to_pixel_values(tiles),
@@ -143,7 +149,7 @@ def in_lots(text: dict[str, Tensor], lots: Sequence[tuple[int, int]] | None) -> 
     for count, longest in lots:
         those = slice(start, start + count)
         yield {
-            **{name: text[name][those, :longest] for name in ("input_ids", "labels", "position_ids")},
+            **{name: text[name][those, :longest] for name in ("input_ids", "labels", "position_ids", "aims")},
             "attention_mask": text["attention_mask"][those, :, :longest, :longest],
             "granularity": text["granularity"][those],
             "pixel_values": text["pixel_values"][start * tiles : (start + count) * tiles],
@@ -192,15 +198,16 @@ def edges_of(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]
 
 
 def cells_ahead(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> np.ndarray:
-    """float32 (tokens, LOOK_AHEAD): 1 where a cell that is still to be written when a token is chosen is of the class
-    asked for, 0 where it is not, NaN past the end of the mask or where the answer is no mask.
+    """float32 (tokens, patches a side), of the cells that are still to be written when a token is chosen: 1 where one
+    is of the class asked for, 0 where it is not, NaN past the end of the mask or where the answer is no mask.
     """
-    cells = np.full((len(answer), LOOK_AHEAD), np.nan, np.float32)
+    side = processor.layout.patches
+    cells = np.full((len(answer), side), np.nan, np.float32)
     if sample.query.expert == Granularity.PIXEL and sample.labels:
-        mask = np.append(text_mask.decode(sample.answer, sample.labels[0]).ravel(), np.full(LOOK_AHEAD, np.nan))
+        mask = np.append(text_mask.decode(sample.answer, sample.labels[0]).ravel(), np.full(side, np.nan))
         pen = text_mask.Pen()
         for row, token in zip(cells, answer, strict=True):
             written = pen.closed + (pen.open or 0)
-            row[:] = mask[written : written + LOOK_AHEAD]
+            row[:] = mask[written : written + side]
             pen.write(processor.pieces[token])
     return cells

@@ -276,7 +276,9 @@ class Asking:
 
 
 def ask(record: Record, rng: np.random.Generator, how: Asking) -> list[Sample]:
-    """Questions that this record can answer, in random order: up to `how.each` of every kind, none twice."""
+    """Questions that this record can answer, in random order: up to `how.each` of every kind, none twice, but for
+    captions, which answer the same question in other words.
+    """
     makers = (
         _scene,
         _caption,
@@ -289,11 +291,13 @@ def ask(record: Record, rng: np.random.Generator, how: Asking) -> list[Sample]:
         _change_caption,
         _change_mask,
     )
-    found: dict[tuple[Task, str], Sample] = {}
+    found: dict[tuple[Task, str, str], Sample] = {}
     for make in makers:
-        for _ in range(1 if make in (_caption, _change_caption, _dialogue) else how.each):
+        # A list of categories is long, and says no more the second time.
+        for _ in range(1 if make in (_scene, _change_caption, _dialogue) else how.each):
             for sample in make(record, rng, how):
-                found.setdefault((sample.task, sample.text), sample)
+                another = sample.answer if sample.task == Task.CAPTION else ""
+                found.setdefault((sample.task, sample.text, another), sample)
     samples = list(found.values())
     return [samples[i] for i in rng.permutation(len(samples))]
 

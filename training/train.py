@@ -1,4 +1,4 @@
-"""Training: all stages of a recipe (`--recipe embedded-cpu`), or one (`--stage warmup|1|2 --data DIR --out runs/nano`).
+"""Training: all stages of a recipe (`--recipe embedded-cpu`), or one (`--stage warmup|align|1|2 --data DIR --out RUN`).
 
 A run is a pure function of its seed and step: step number i always learns from the same --batch samples, however many
 processes share them (`torchrun --nproc_per_node 4 -m training.train ...`, or `accelerate launch` and its configuration;
@@ -138,6 +138,10 @@ class TextBatches(Batches):
         amounts = {
             task.value: float(text["weight"][text["task"] == number].sum()) for task, number in TASK_NUMBERS.items()
         }
+        if self.processor.cells_at:
+            amounts["ahead"] = float(text["ahead"].isnan().logical_not().sum())
+            amounts["point"] = float((text["meant"].sum(-1) > 0).sum())
+            amounts["tell"] = float((text["edge"] >= 0).sum())
         batch: dict[str, Any] = {"text": text, "amounts": amounts}
         # Every process computes as many lots as every other, or weights that are sharded would wait for ever.
         if self.stage.batch // images // parts > 1 and not self.processor.layout.splits:
@@ -145,9 +149,6 @@ class TextBatches(Batches):
         if self.stage.dense:
             batch["dense"] = warmup.collate(records, self.vocabulary, self.size, self.patch)
             heads = batch["dense"].pop("amounts")
-            amounts["ahead"] = float(text["ahead"].isnan().logical_not().sum())
-            amounts["point"] = float((text["meant"].sum(-1) > 0).sum())
-            amounts["tell"] = amounts["repeat"] = float((text["edge"] >= 0).sum())
             amounts["place"] = float(len(records) * images)
             amounts |= {f"dense_{name}": amount for name, amount in heads.items()}
         return batch

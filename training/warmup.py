@@ -151,6 +151,25 @@ def _binary(logits: Tensor, target: Tensor, weight: float = 1.0) -> Tensor:
     return known_mean(loss * (1 + (weight - 1) * target), known)
 
 
+def edge_loss(edges: Tensor, wanted: Tensor) -> Tensor:
+    """How far off boxes are that reach so far to the left, top, right, bottom of a point: (records, 4, points, points).
+
+    The mean log error, which looks at each edge, and that of the IoU (https://arxiv.org/abs/1608.01471), by which boxes
+    are judged; over the points where `wanted` is no NaN.
+    """
+    known = ~wanted.isnan()
+    wanted = wanted.nan_to_num(1.0)
+    apart = known_mean((edges.log() - wanted.log()).abs(), known)
+
+    def area(of: Tensor) -> Tensor:
+        left, top, right, bottom = of.unbind(1)
+        return (left + right) * (top + bottom)
+
+    shared = area(torch.minimum(edges, wanted))
+    iou = shared / (area(edges) + area(wanted) - shared)
+    return apart + known_mean(-iou.log(), known.all(1)) / 2
+
+
 class VisionHeads(nn.Module):
     """Linear heads over patch features (images, patches, width)."""
 
@@ -214,10 +233,7 @@ class VisionHeads(nn.Module):
         losses["object"] = _binary(self._unfold(self.object(last), things, POINT), target["object"], 4.0) * 8
         losses["centre"] = _binary(self._unfold(self.centre(last), things, POINT), target["centre"], 8.0) * 16
         edges, wanted = F.softplus(self._unfold(self.edges(last), 4, POINT).float()), target["edges"]
-        known = ~wanted.isnan()
-        losses["edges"] = (
-            known_mean((edges.clamp(min=1e-3).log() - wanted.nan_to_num(1.0).clamp(min=1e-3).log()).abs(), known) * 2
-        )
+        losses["edges"] = edge_loss(edges.clamp(min=1e-3), wanted.clamp(min=1e-3)) * 2
         if (~single).any():
             before, after = features[starts[~single]], features[starts[~single] + 1]
             both = torch.cat([before, after, (after - before).abs()], -1)

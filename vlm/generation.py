@@ -19,6 +19,7 @@ from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, 
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor
 from vlm.prompts import Answer, Query, Task, TooLong
+from vlm.reader import Memory
 from vlm.text_box import Pen as BoxPen
 from vlm.text_mask import Pen
 
@@ -104,6 +105,7 @@ def write(
     granularity = inputs.pop("granularity")
     mask = inputs.pop("attention_mask")
     placed = bool(model.config.cells_at)
+    memory: Memory | None = None
     masked = placed or not bool(mask.all())
     if min(limits) < 1:
         raise TooLong("the question leaves no room for an answer: shorten the text or use fewer images")
@@ -124,6 +126,8 @@ def write(
         logits_to_keep=1,
     )
     cache = output.past_key_values
+    if output.reading is not None:
+        memory = output.reading.memory
     seen = torch.zeros(output.logits.shape[0], output.logits.shape[-1], dtype=torch.bool, device=device)
     while True:
         tokens, logs = _choose(output.logits[:, -1].float(), rows, seen, penalty)
@@ -142,6 +146,7 @@ def write(
             chosen = torch.tensor(kept, device=device)
             mask, granularity, seen = mask[chosen], granularity[chosen], seen[chosen]
             cache.batch_select_indices(chosen)
+            memory = None if memory is None else memory.of(chosen)
         latest = torch.tensor(tokens, device=device)[:, None]
         if penalty != 1.0:
             seen.scatter_(1, latest, True)
@@ -156,6 +161,8 @@ def write(
             input_ids=latest,
             attention_mask=mask if masked else None,
             position_ids=torch.tensor([[row.position] for row in rows], device=device) if placed else None,
+            aims=torch.tensor([[row.pen.aim if row.pen else 0] for row in rows], device=device) if placed else None,
+            memory=memory,
             granularity=granularity,
             past_key_values=cache,
             use_cache=True,

@@ -25,6 +25,8 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2MLP
 from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 from transformers.utils import can_return_tuple
 
+from vlm.reader import Memory, Reader, Reading
+
 IGNORED = -100
 """The label of a position that carries no loss."""
 
@@ -149,6 +151,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         written so far, so that a cell is always equally far from the image row that shows it, whatever the question
         and the runs before it; a token of a box at `cells_at` + the cells up to the middle of the box before + the
         numbers that its own box has, so that the search for the next one begins where the last one ended.
+    reader: width of the queries and keys of a `vlm.reader.Reader` in the last layer of the decoder, which needs
+        `cells_at`, one square tile an image and one mask cell a patch; 0 builds none, as in the published network.
     """
 
     model_type = "rsunivlm"
@@ -168,6 +172,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     vision_layers: int | None = None
     max_rows: int | None = None
     cells_at: int = 0
+    reader: int = 0
     calibration: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
 
@@ -195,7 +200,13 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
             raise ValueError(f"num_experts must be at least 1, not {self.num_experts}")
         self.tie_word_embeddings = self.tie_word_embeddings or self.text_config.tie_word_embeddings
         self.text_config.tie_word_embeddings = self.tie_word_embeddings
-        self.layout  # noqa: B018  raises on a layout that is not supported
+        layout = self.layout  # raises on a layout that is not supported
+        simple = self.cells_at and not layout.splits and layout.merge == "flat" and layout.patches == self.mask_grid
+        if self.reader and not simple:
+            raise ValueError(
+                "a reader needs cells_at, an aspect that is square or pad, the merge flat, and a mask_grid of as many "
+                f"cells as there are patches a side, {layout.patches}"
+            )
 
     @property
     def layout(self) -> TileLayout:
@@ -259,12 +270,18 @@ class GranularityExperts(nn.ModuleList):
 class GranularityLayer(Qwen2DecoderLayer):  # type: ignore[misc]
     """A Qwen2 decoder layer whose feed-forward network is chosen per sample; attention and norms are shared."""
 
-    def __init__(self, config: Qwen2Config, layer_idx: int, num_experts: int) -> None:
+    def __init__(self, config: Qwen2Config, layer_idx: int, num_experts: int, reader: Reader | None = None) -> None:
         super().__init__(config, layer_idx)
         self.mlp: Any = GranularityExperts(Qwen2MLP(config) for _ in range(num_experts))
+        self.reader = reader
 
-    def forward(self, hidden_states: Tensor, *, routes: Routes, **kwargs: Any) -> Tensor:
+    def forward(
+        self, hidden_states: Tensor, *, routes: Routes, reading: Reading | None = None, **kwargs: Any
+    ) -> Tensor:
         """One layer on (batch, length, hidden)."""
+        if self.reader is not None:
+            assert reading is not None
+            hidden_states = hidden_states + self.reader(hidden_states, reading)
         attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
         hidden_states = hidden_states + attended
         out: Tensor = hidden_states + self.mlp(self.post_attention_layernorm(hidden_states), routes)
@@ -272,12 +289,15 @@ class GranularityLayer(Qwen2DecoderLayer):  # type: ignore[misc]
 
 
 class GranularityQwen2(Qwen2Model):  # type: ignore[misc]
-    """Qwen2 with granularity layers; its `routes` keyword reaches every layer."""
+    """Qwen2 with granularity layers, the last of which may have a reader; its `routes` and `reading` keywords reach
+    every layer.
+    """
 
-    def __init__(self, config: Qwen2Config, num_experts: int) -> None:
+    def __init__(self, config: Qwen2Config, num_experts: int, reader: Reader | None = None) -> None:
         super().__init__(config)
+        last = config.num_hidden_layers - 1
         self.layers = nn.ModuleList(
-            GranularityLayer(config, index, num_experts) for index in range(config.num_hidden_layers)
+            GranularityLayer(config, index, num_experts, reader if index == last else None) for index in range(last + 1)
         )
         self.post_init()
 
@@ -378,10 +398,12 @@ class RSUniVLMOutput(CausalLMOutputWithPast):  # type: ignore[misc]
     loss: mean over all labelled tokens of the batch.
     token_losses: (labelled tokens,) each one's loss, in reading order, for losses that weigh tasks.
     token_logits: (labelled tokens, vocabulary), what those losses came from.
+    reading: of a network with a reader, what it looked at, and the memory that later decode steps are given.
     """
 
     token_losses: Tensor | None = None
     token_logits: Tensor | None = None
+    reading: Any = None
 
 
 class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -405,7 +427,8 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         self.vision_tower = build_tower(config.vision_config, config.stem)
         self.vision_tower.encoder.layers = self.vision_tower.encoder.layers[: config.vision_layers]
         self.projector = build_projector(config.projector, config.vision_config.hidden_size, text.hidden_size)
-        self.language_model = GranularityQwen2(text, config.num_experts)
+        reader = Reader(text, config.reader, config.mask_grid) if config.reader else None
+        self.language_model = GranularityQwen2(text, config.num_experts, reader)
         if config.layout.newline:
             self.image_newline = nn.Parameter(torch.empty(text.hidden_size))
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
@@ -517,6 +540,8 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
+        aims: Tensor | None = None,
+        memory: Memory | None = None,
         **kwargs: Any,
     ) -> RSUniVLMOutput:
         """Loss or logits for a batch that may mix image counts and granularities.
@@ -525,12 +550,15 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         pixel_values: (tiles of all images in order, 3, side, side); only with the prompt, not in later decode steps.
         granularity: (batch,) integers, in every step. labels: (batch, length), -100 where no loss is wanted.
         num_items_in_batch: divides the summed loss instead of this batch's count (gradient accumulation).
+        aims: (batch, length) of the processor, in every step, for a network with a reader; memory: of its first step.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass either input_ids or inputs_embeds")
         if inputs_embeds is None:
             assert input_ids is not None
             inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+        if self.config.reader:
+            kwargs["reading"] = self._reading(input_ids, aims, memory)
         batch, length = inputs_embeds.shape[:2]
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
@@ -550,6 +578,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             "past_key_values": outputs.past_key_values,
             "hidden_states": outputs.hidden_states,
             "attentions": outputs.attentions,
+            "reading": kwargs.get("reading"),
         }
         if labels is None:
             wanted = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -560,6 +589,14 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         losses = functional.cross_entropy(logits, targets[labelled], reduction="none")
         divisor = labelled.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         return RSUniVLMOutput(loss=losses.sum() / divisor, token_losses=losses, token_logits=logits, **kept)
+
+    def _reading(self, input_ids: Tensor | None, aims: Tensor | None, memory: Memory | None) -> Reading:
+        """What the reader is given in a pass; ValueError where it lacks something."""
+        if input_ids is None or aims is None:
+            raise ValueError("a network with a reader needs input_ids and aims: use the processor saved with it")
+        if memory is not None:
+            return Reading(aims, memory=memory)
+        return Reading.begin(aims, input_ids == self.config.image_token_id, self.config.layout.patches**2)
 
     @torch.no_grad()
     def generate(

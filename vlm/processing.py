@@ -135,13 +135,17 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
             return BoxPen(self.patches)
         return None
 
-    def positions(self, prompt: int, answer: Sequence[int], pen: Pen | BoxPen | None) -> list[int]:
-        """Rotary positions of a prompt of so many rows and the tokens of its answer, by the rule of `cells_at`."""
+    def places(self, prompt: int, answer: Sequence[int], pen: Pen | BoxPen | None) -> tuple[list[int], list[int]]:
+        """Of a prompt of so many rows and the tokens of its answer: rotary positions, by the rule of `cells_at`, and
+        what each is about to write (`vlm.reader.Reading.aims`).
+        """
         if pen is None:
-            return list(range(prompt + len(answer)))
-        pieces = self.pieces
-        written = [self.cells_at + pen.write(pieces[token]) for token in answer]
-        return [*range(prompt - 1), self.cells_at, *written]
+            return list(range(prompt + len(answer))), [0] * (prompt + len(answer))
+        positions, aims = [*range(prompt - 1), self.cells_at], [0] * (prompt - 1) + [pen.aim]
+        for token in answer:
+            positions.append(self.cells_at + pen.write(self.pieces[token]))
+            aims.append(pen.aim)
+        return positions, aims
 
     def __call__(  # type: ignore[override, unused-ignore]
         self,
@@ -150,7 +154,7 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
         padding_side: Literal["left", "right"] = "left",
     ) -> BatchFeature:
         """A batch of queries: input_ids, attention_mask, granularity, pixel_values, image_sizes, labels (with answers),
-        position_ids (with `cells_at`).
+        position_ids and aims (with `cells_at`).
 
         answers: what the network should write; `<|im_end|>` is appended, and only these tokens carry a loss.
         padding_side: left for generation; right is as good for training.
@@ -209,8 +213,8 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
                 ids += next(next_piece)
             rows.append(ids)
         labels = [[IGNORED] * len(ids) for ids in rows]
-        positions = [
-            self.positions(len(ids), answer, self.pen(prompt, int(expert)))
+        places = [
+            self.places(len(ids), answer, self.pen(prompt, int(expert)))
             for prompt, ids, answer, expert in zip(
                 prompts, rows, answer_tokens or [[]] * len(rows), granularity, strict=True
             )
@@ -238,7 +242,8 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
             "granularity": torch.tensor([int(expert) for expert in granularity]),
         }
         if self.cells_at:
-            data["position_ids"] = padded(positions, 0)
+            data["position_ids"] = padded([positions for positions, _ in places], 0)
+            data["aims"] = padded([aims for _, aims in places], 0)
         if tiles:
             data["pixel_values"] = to_pixel_values(tiles)
             data["image_sizes"] = torch.tensor(sizes)

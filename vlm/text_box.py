@@ -50,6 +50,11 @@ class Pen:
                 self.open += char
         return self.cells + len(re.findall("[0-9]+", self.open or ""))
 
+    @property
+    def aim(self) -> int:
+        """What is written next, for `vlm.reader`: 1 to 4 for left, top, right, bottom of the open box, else 0."""
+        return 0 if self.open is None else min(1 + self.open.count(","), 4)
+
 
 def cell(box: Percent, side: int) -> int:
     """The cell, counted row by row, of a grid of `side` x `side` that holds the middle of a box in percent."""

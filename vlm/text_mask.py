@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 OTHERS = "others"
 MAX_SIDE = 4096
+FIRST_CELL = 5
+"""The `Pen.aim` of a mask that has not begun; smaller ones are those of boxes."""
 
 _COUNT = re.compile(r"\*\s*([0-9]+)\s*(,\s*|\|\s*|\Z)")
 _SEG = re.compile(r"<seg>(.*?)</seg>", re.DOTALL)
@@ -64,6 +66,11 @@ class Pen:
             elif self.open is not None:
                 self.closed, self.open = self.closed + self.open, None
         return self.closed + (self.open or 0)
+
+    @property
+    def aim(self) -> int:
+        """What is written next, for `vlm.reader`: `FIRST_CELL` + the cell."""
+        return FIRST_CELL + self.closed + (self.open or 0)
 
 
 def check_label(label: str) -> str:
