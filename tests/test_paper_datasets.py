@@ -28,7 +28,7 @@ from training.datasets.ucmerced import SCENES as UCM
 from training.datasets.vaihingen import TEST as AREAS
 from training.datasets.whu_rs19 import SCENES as WHU
 from training.pictures import Kept, Part, load_image, load_mask, preload, size_of
-from training.samples import Asking, Augmentation, Record, Sample, ask, augment, write_jsonl
+from training.samples import Asking, Augmentation, Record, Sample, ask, augment
 from vlm import text_box
 from vlm.prompts import Task
 
@@ -131,12 +131,6 @@ def test_files_are_kept_only_while_they_fit(tmp_path: Path) -> None:
     assert kept.get(second, "RGB") is not kept.get(second, "RGB")
     assert kept.full
     assert preload([first, Part(second), None, np.zeros((2, 2, 3), np.uint8)])
-
-
-def test_a_sample_of_a_part_is_not_written_as_a_path(tmp_path: Path) -> None:
-    path = picture(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="no file of its own"):
-        write_jsonl([Sample(Task.CAPTION, (Part(path),), "", "a field")], tmp_path / "rows.jsonl")
 
 
 # ---------------------------------------------------------------- boxes and turns

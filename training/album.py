@@ -17,7 +17,7 @@ import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,10 @@ from PIL import Image
 
 from training.datasets.rows import BadRow
 from training.pictures import Part, Picture, load_image, load_mask, size_of
-from training.samples import BoxLabel, Record
-from vlm.prompts import Task
+from training.samples import BoxLabel, Record, to_record, to_row
 
 SPLITS = ("train", "val")
 KIND = "rs-tools album 1"
-PICTURES = ("images", "mask", "change_mask")
 
 
 @dataclass(frozen=True)
@@ -87,18 +85,13 @@ def write(
             side = press.side_of(record)
             width, height = size_of(record.images[-1])
             columns, rows = _fitted(width, height, side)
-            row: dict[str, Any] = {
-                field.name: getattr(record, field.name)
-                for field in fields(Record)
-                if field.name not in PICTURES and getattr(record, field.name) not in ((), "", None)
-            }
+            row = to_row(
+                record,
+                lambda name, shown, r=record, n=side: keep(shown, name != "images", n, r.dataset),  # type: ignore[misc]
+            )
             for name in ("boxes", "expressions"):
                 if name in row and columns < width:
                     row[name] = [_scaled(box, columns / width, rows / height) for box in row[name]]
-            row["images"] = [keep(image, False, side, record.dataset) for image in record.images]
-            for name in ("mask", "change_mask"):
-                if (mask := getattr(record, name)) is not None:
-                    row[name] = keep(mask, True, side, record.dataset)
             lines[split].append(json.dumps(row, ensure_ascii=False))
             sizes[record.dataset] += len(lines[split][-1]) // 8  # deflated
             counts[record.dataset] += 1
@@ -124,20 +117,12 @@ def read(path: Path, split: str, names: Sequence[str] | None = None) -> Iterator
             raise ValueError(f"{path} is no album that this version reads: write it anew with `training.album`")
         spans = {info.filename: _span(info, file) for info in archive.infolist()}
         text = archive.read(f"{split}.jsonl").decode("utf-8")
-    known = {field.name for field in fields(Record)}
     for number, line in enumerate(text.splitlines(), 1):
         try:
             row = json.loads(line)
             if names is not None and row["dataset"] not in names:
                 continue
-            values = {name: _tuples(value) for name, value in row.items() if name in known}
-            values["images"] = tuple(Part(path, span=spans[name]) for name in row["images"])
-            for name in ("mask", "change_mask"):
-                if name in row:
-                    values[name] = Part(path, span=spans[row[name]])
-            if "dialogue" in row:
-                values["dialogue"] = tuple((Task(task), text, answer) for task, text, answer in row["dialogue"])
-            record = Record(**values)
+            record = to_record(row, lambda name: Part(path, span=spans[name]))
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise BadRow(f"{path}, {split}.jsonl, line {number}: not a record ({error})") from error
         yield record
@@ -187,10 +172,6 @@ def _span(info: zipfile.ZipInfo, file: Any) -> tuple[int, int]:
     file.seek(info.header_offset + 26)
     name, extra = struct.unpack("<HH", file.read(4))
     return info.header_offset + 30 + name + extra, info.compress_size
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.utils.data import ConcatDataset
 from transformers import PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisionModel
 
 from training import starts, warmup
@@ -24,6 +25,7 @@ from vlm.model import RSUniVLMConfig, RSUniVLMForConditionalGeneration, build_to
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import PLACEHOLDER, chat_prompt
 
+Records = ConcatDataset[Record]
 SIZE = 192  # pixels, square
 PATCH = 16
 GRID = SIZE // PATCH  # mask cells a side: one per patch
@@ -172,7 +174,7 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
     return model
 
 
-def texts(records: Sequence[Record], count: int, seed: int) -> Iterator[str]:
+def texts(records: Records, count: int, seed: int) -> Iterator[str]:
     """Prompts and answers of `count` random records, for the tokenizer."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
@@ -181,7 +183,7 @@ def texts(records: Sequence[Record], count: int, seed: int) -> Iterator[str]:
             yield chat_prompt(sample.query.message, len(sample.images)) + sample.answer
 
 
-def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.Namespace) -> None:
+def run(stage: Stage, mixture: Mixture, records: Records, given: argparse.Namespace) -> None:
     """Run one stage and leave its result in `given.out`: tower.pt, or a checkpoint folder such as stage1/.
 
     A text stage starts from `given.weights` (see `training.starts`), else from what the stage before left there.
@@ -192,7 +194,7 @@ def run(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.N
         teach(stage, mixture, records, given)
 
 
-def warm_up(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.Namespace) -> None:
+def warm_up(stage: Stage, mixture: Mixture, records: Records, given: argparse.Namespace) -> None:
     """Train the embedded model's tower with throw-away heads; leaves tower.pt."""
     vocabulary = warmup.Vocabulary.of(records)
     module = Warmup(tower(), warmup.VisionHeads(VISION["hidden_size"], vocabulary))
@@ -213,7 +215,7 @@ def tower_weights(source: str) -> dict[str, torch.Tensor]:
     return {f"tower.{name}": value for name, value in model.vision_tower.state_dict().items()}
 
 
-def teach(stage: Stage, mixture: Mixture, records: list[Record], given: argparse.Namespace) -> None:
+def teach(stage: Stage, mixture: Mixture, records: Records, given: argparse.Namespace) -> None:
     """Train on questions and answers, from any start; leaves a checkpoint folder.
 
     The warm-up's heads go on watching the tower where there are any and the tower is of their width.
@@ -298,7 +300,7 @@ def heads_of(warm: dict[str, Any]) -> warmup.VisionHeads:
 
 
 def grown(
-    warm: dict[str, Any], records: list[Record], given: argparse.Namespace
+    warm: dict[str, Any], records: Records, given: argparse.Namespace
 ) -> tuple[RSUniVLMForConditionalGeneration, RSUniVLMProcessor]:
     """The embedded model with the tower of its warm-up, and a tokenizer of its own, which is made once."""
     if is_first() and not (given.out / "words").exists():

@@ -7,11 +7,10 @@ the top left" is true of the picture shown.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,6 +24,7 @@ BoxLabel = tuple[str, float, float, float, float]
 Turn = tuple[Task, str, str]
 """Task, the text of its query, and the answer, all final."""
 OTHERS = "others"
+PICTURES = ("images", "mask", "change_mask")
 PLACED = re.compile(
     r"\b(top|bottom|upper|lower|right|leftmost|(the|on|at|in|to) left|left (side|part|corner|of))\b", re.I
 )
@@ -69,11 +69,42 @@ class Record:
     licence: str = ""
 
 
+def to_row(record: Record, picture: Callable[[str, Picture], Any]) -> dict[str, Any]:
+    """A record as JSON can hold it, without what is empty. picture: what stands for one of `PICTURES`, given which."""
+    row: dict[str, Any] = {}
+    for field in fields(Record):
+        value = getattr(record, field.name)
+        if field.name == "images":
+            row["images"] = [picture("images", image) for image in value]
+        elif field.name in PICTURES:
+            if value is not None:
+                row[field.name] = picture(field.name, value)
+        elif value not in ((), "", None):
+            row[field.name] = value
+    return row
+
+
+def to_record(row: dict[str, Any], picture: Callable[[Any], Picture]) -> Record:
+    """The record of a row. KeyError, TypeError or ValueError where it is none."""
+    known = {field.name for field in fields(Record)}
+    values = {name: tuples(value) for name, value in row.items() if name in known}
+    values["images"] = tuple(picture(image) for image in row["images"])
+    for name in ("mask", "change_mask"):
+        if name in row:
+            values[name] = picture(row[name])
+    if "dialogue" in row:
+        values["dialogue"] = tuple((Task(task), text, answer) for task, text, answer in row["dialogue"])
+    return Record(**values)
+
+
+def tuples(value: Any) -> Any:
+    """Tuples for the lists of JSON."""
+    return tuple(tuples(item) for item in value) if isinstance(value, list) else value
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One question and its answer, both final text. `images` are paths when it travels as JSON, arrays when made on
-    the fly.
-    """
+    """One question and its answer, both final text."""
 
     task: Task
     images: tuple[Picture, ...]
@@ -87,40 +118,6 @@ class Sample:
     def query(self) -> Query:
         """The query that the network is shown."""
         return Query(self.task, tuple(load_image(i) for i in self.images), self.text, self.labels, self.wording)
-
-
-def write_jsonl(samples: Iterable[Sample], path: Path) -> int:
-    """Write samples whose images are paths as JSON lines; returns how many."""
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for sample in samples:
-            if not all(isinstance(image, Path) for image in sample.images):
-                raise ValueError(
-                    "a sample whose image is no file of its own cannot be written: save the image and pass its path"
-                )
-            file.write(json.dumps(asdict(sample), default=str, ensure_ascii=False) + "\n")
-            count += 1
-    return count
-
-
-def read_jsonl(path: Path) -> Iterator[Sample]:
-    """Read samples from JSON lines; image paths are relative to the file's folder. ValueError names file and line."""
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-                images = tuple(path.parent / image for image in row["images"])
-                yield Sample(
-                    Task(row["task"]),
-                    images,
-                    row["text"],
-                    row["answer"],
-                    row.get("dataset", ""),
-                    tuple(row.get("labels", ())),
-                    row.get("wording", 0),
-                )
-            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}:{number}: not a sample ({error})") from error
 
 
 @dataclass(frozen=True)

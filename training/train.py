@@ -15,18 +15,20 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import ConcatDataset
 
 from training import album, pictures, recipes, warmup
 from training.collage import NAMES as COLLAGES
 from training.collage import Collages, collages
 from training.datasets import own, read_all
+from training.lines import Lines
 from training.loop import LOG_EVERY, SAVE_EVERY, Batches, Paused, is_first, processes, train, wait_for_all
 from training.packing import TASK_NUMBERS, length, pack, two_lots
 from training.samples import Asking, Augmentation, Record, Sample, ask, augment
@@ -43,7 +45,7 @@ PAUSED = 75
 class Mixture:
     """Records drawn by set with fixed weights; number i of a seed is always the same draw."""
 
-    def __init__(self, records: dict[str, list[Record]], weights: dict[str, float], seed: int) -> None:
+    def __init__(self, records: Mapping[str, Sequence[Record]], weights: dict[str, float], seed: int) -> None:
         self.names = [name for name in weights if records.get(name)]
         if not self.names:
             raise ValueError(f"none of the sets {sorted(weights)} has a record: check --data")
@@ -220,15 +222,12 @@ def made_once(file: Path, make: Callable[[], dict[str, list[Record]]]) -> dict[s
 
 def records_of(
     data: Path | None, stage: Stage, synthetic: int, seed: int, workers: int, kept: Path
-) -> dict[str, list[Record]]:
-    """All training records by set: the converters', `synthetic` generated scenes and half as many pairs, and as many
-    collages where the stage draws on them.
+) -> dict[str, Sequence[Record]]:
+    """All training records by set: the converters', those streamed from JSON lines, `synthetic` generated scenes and
+    half as many pairs, and as many collages where the stage draws on them.
     """
-    by_set: dict[str, list[Record]] = {}
     workers *= processes().num_processes  # The first process makes what all read.
-    if data is not None:
-        for record in found_in(data, stage):
-            by_set.setdefault(record.dataset, []).append(record)
+    by_set: dict[str, Sequence[Record]] = {} if data is None else found_in(data, stage)
     if synthetic and by_set and set(stage.datasets) & set(COLLAGES):
         by_set |= pasted(itertools.chain(*by_set.values()), synthetic, seed, workers, kept)
     if synthetic:
@@ -236,28 +235,40 @@ def records_of(
     return by_set
 
 
-def found_in(data: Path, stage: Stage) -> Iterable[Record]:
-    """What the stage draws on of a folder of sets, an album, or a folder of the user's own data."""
+def found_in(data: Path, stage: Stage) -> dict[str, Sequence[Record]]:
+    """By set, what the stage draws on of a folder of sets, each a folder or a file of JSON lines (`training.lines`), of
+    an album, or of a folder of the user's own data.
+    """
     if not data.exists():
         raise FileNotFoundError(f"--data {data} is not there: pass a folder of sets, an album, or your own data")
     if own.is_own(data):
         if own.NAME not in stage.datasets:
             raise ValueError(f"{data} holds your own data, which stage {stage.name} does not draw on: use --recipe own")
-        return own.read(data, "train")
+        return {own.NAME: list(own.read(data, "train"))}
+    found: dict[str, Sequence[Record]] = {
+        name: Lines(data / f"{name}.jsonl") for name in stage.datasets if (data / f"{name}.jsonl").is_file()
+    }
     if data.is_file():
         there = [name for name in stage.datasets if name in album.sets_in(data)]
     else:
-        there = [name for name in stage.datasets if (data / name).is_dir()]
+        there = [name for name in stage.datasets if name not in found and (data / name).is_dir()]
     missing = sorted(
-        name for name in stage.datasets if name not in there and not name.startswith(("synthetic", "collage"))
+        name
+        for name in stage.datasets
+        if name not in (*there, *found) and not name.startswith(("synthetic", "collage"))
     )
     print(f"not in {data}, left out: {', '.join(missing)}" if missing else f"every set is in {data}")
-    return read_all(data, "train", there)
+    whole: dict[str, list[Record]] = {}
+    for record in read_all(data, "train", there) if there or not found else ():
+        whole.setdefault(record.dataset, []).append(record)
+    return {**found, **whole}
 
 
-def preload(records: Iterable[Record]) -> None:
-    """Decode every image once, before the workers fork, so that they share the memory."""
-    for record in records:
+def preload(records: Sequence[Record]) -> None:
+    """Decode every image once, before the workers fork, so that they share the memory; not where records are streamed,
+    as there may be any number of them.
+    """
+    for record in () if isinstance(records, Lines) else records:
         if not pictures.preload(record.images, (record.mask, record.change_mask)):
             return  # What does not fit is decoded anew each time.
 
@@ -270,8 +281,8 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         type=Path,
-        help="folder with one folder per dataset, an album (`training.album`), or your own data; without it, synthetic "
-        "scenes alone",
+        help="folder with one folder per dataset, or a file of its records (`training.lines`), an album "
+        "(`training.album`), or your own data; without it, synthetic scenes alone",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/nano"), help="where checkpoints, logs and the model go")
     parser.add_argument("--steps", type=int, default=4000)
@@ -334,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes()  # joined before threads are set, as joining sets them too
     torch.multiprocessing.set_sharing_strategy("file_system")
     started, paused = time.monotonic(), False
-    loaded: tuple[Any, dict[str, list[Record]]] = (None, {})
+    loaded: tuple[Any, dict[str, Sequence[Record]]] = (None, {})
     for leg in legs:
         # What stands in the namespace is not set to the parser's default: the recipe's options are the defaults.
         given = parser.parse_args(arguments, argparse.Namespace(**leg.options))
@@ -360,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mixture = Mixture(records, stage.datasets, given.seed)
         given.pause -= (time.monotonic() - started) / 60
         try:
-            nano.run(stage, mixture, [r for rows in records.values() for r in rows], given)
+            nano.run(stage, mixture, ConcatDataset(list(records.values())), given)
         except Paused as pause:
             print(pause, flush=True)
             paused = True
