@@ -145,15 +145,15 @@ def distinct(boxes: Sequence[Box]) -> list[Box]:
     return kept
 
 
-def merge(pieces: Sequence[Piece]) -> list[Piece]:
-    """One piece per object, from all that the tiles saw.
+def merge(pieces: Sequence[Piece], tiles: Sequence[Tile] = ()) -> list[Piece]:
+    """One piece per object, from all that the tiles saw; `tiles` are all that were asked.
 
     A tile keeps the whole objects whose middle it owns and every object that its edge cuts, unless they are too small
-    for its level or hold several objects of a finer one. Pieces of different tiles are one object when they overlap
-    well (IoU >= 0.5; if one is cut, or if their levels differ and their areas no more than fourfold, also when 0.7 of
-    the smaller lies in the larger), or when both are cut and continue each other (0.5 of the narrower side is shared
-    across the overlap). A whole view
-    of an object replaces its cut pieces; cut pieces alone are joined. Pieces of one answer stay apart.
+    for its level, hold several objects of a finer one, or, cut, lie in full view of another tile of their level. Pieces
+    of different tiles are one object when they overlap well (IoU >= 0.5; if one is cut, or if their levels differ and
+    their areas no more than fourfold, also when 0.7 of the smaller lies in the larger), or when both are cut and
+    continue each other (0.5 of the narrower side is shared across the overlap). A whole view of an object replaces its
+    cut pieces; cut pieces alone are joined. Pieces of one answer stay apart.
     """
     kept: list[Piece] = []
     owned = [
@@ -161,7 +161,7 @@ def merge(pieces: Sequence[Piece]) -> list[Piece]:
         for piece in pieces
         if (piece.is_cut or piece.tile.claims(piece.box)) and max(piece.box.width, piece.box.height) >= piece.tile.least
     ]
-    owned = [piece for piece in owned if not _is_crowd(piece, owned)]
+    owned = [piece for piece in owned if not _is_crowd(piece, owned) and not _is_seen_better(piece, tiles)]
     for piece in sorted(owned, key=lambda piece: (piece.is_cut, -(piece.confidence or 0.0), -piece.box.area)):
         while (partner := _partner(piece, kept)) is not None:
             other = kept.pop(partner)
@@ -180,6 +180,26 @@ def _is_crowd(piece: Piece, pieces: Sequence[Piece]) -> bool:
         if other.tile.least < piece.tile.least and not other.is_cut and other.box.share_inside(piece.box) >= 0.7
     ]
     return len(distinct(inside)) > 1
+
+
+def _is_seen_better(piece: Piece, tiles: Sequence[Tile]) -> bool:
+    """Whether all that was seen of an object that is cut lies in the view of another tile, away from its edges.
+
+    That one sees what goes on beyond the cut, too, and if it is an object, it says so.
+    """
+    if not piece.is_cut:
+        return False
+    box, level = piece.box, piece.tile.least
+    return any(
+        tile.view.left <= box.left
+        and tile.view.top <= box.top
+        and box.right <= tile.view.right
+        and box.bottom <= tile.view.bottom
+        and tile != piece.tile
+        and not replace(piece, tile=tile).is_cut
+        for tile in tiles
+        if tile.least == level
+    )
 
 
 def _partner(piece: Piece, kept: Sequence[Piece]) -> int | None:

@@ -148,7 +148,9 @@ def ground_object(
         repeated += len(told) - len(boxes)
         pieces += [tiling.Piece(box, tile, sure[told.index(box)], number) for box in boxes]
     asking.demand_an_answer(scene, f"boxes of '{query}'")
-    found = sorted(tiling.merge(pieces), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left))
+    found = sorted(
+        tiling.merge(pieces, tiles), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left)
+    )
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
     return _seen(
         Grounding(

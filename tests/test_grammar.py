@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from vocabularies import TEXTS, merging_tokenizer
 
 from vlm import text_box, text_mask
-from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, Vocabulary
+from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, Numbers, Vocabulary
 
 END = 256
 LABELS = ("water", "road, parking lot", "other", "class 3", "Überbau", "others' shed", "1")
@@ -323,3 +323,14 @@ def test_where_no_run_begins_or_none_is_a_token_the_likeliest_token_stays() -> N
     assert bytewise.runs(bytewise.start) is None
     boxes = Guide(BoxGrammar(), vocabulary("runs"))
     assert boxes.runs(boxes.start) is None
+
+
+def test_a_number_of_a_box_is_as_likely_as_those_near_it() -> None:
+    numbers = Numbers.of([b"9, ", b"10, ", b"14, ", b"15, ", b"]", b"none"])
+    assert numbers is not None
+    chances = np.array([0.1, 0.3, 0.15, 0.2, 0.2, 0.05])
+    assert numbers.near(chances, 1) == pytest.approx(0.55)
+    assert numbers.near(chances, 3) == pytest.approx(0.35)
+    assert numbers.near(chances, 4) == pytest.approx(0.2)
+    assert Numbers.of([b"1", b"2", b", "]) is None  # digit by digit, a token says little of the number
+    assert Numbers.of([]) is None

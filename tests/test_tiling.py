@@ -69,7 +69,7 @@ def test_a_coarse_tile_tells_of_large_objects_and_not_of_small_ones_or_crowds() 
     small, other, large = Box(10, 10, 30, 30), Box(60, 60, 80, 80), Box(200, 200, 400, 400)
 
     def told(*pieces: tuple[Box, Tile]) -> list[Box]:
-        merged = merge([Piece(box, tile, 0.5, number) for number, (box, tile) in enumerate(pieces)])
+        merged = merge([Piece(box, tile, 0.5, number) for number, (box, tile) in enumerate(pieces)], tiles)
         return sorted((piece.box for piece in merged), key=lambda box: box.left)
 
     assert told((small, fine), (large, whole)) == [small, large]
@@ -108,6 +108,24 @@ def seen_by(tiles: list[Tile], objects: list[Box], jitter: float = 0.0) -> list[
     return pieces
 
 
+def found_by(tiles: list[Tile], objects: list[Box], jitter: float = 0.0) -> list[Piece]:
+    """What becomes of what perfect eyes see."""
+    return merge(seen_by(tiles, objects, jitter), tiles)
+
+
+def test_what_one_tile_sees_cut_counts_only_if_no_other_sees_it_whole() -> None:
+    tiles = cover(1000, 300, 384)
+    first, second = tiles[0].view, tiles[1].view
+    phantom = Box(second.left, 100, second.left + 20, 140)  # at the second's left edge, in full view of the first
+    assert phantom.right < first.right
+    assert merge([Piece(phantom, tiles[1], 0.9, 1)], tiles) == []
+    assert len(merge([Piece(phantom, tiles[1], 0.9, 1)], tiles[1:])) == 1
+    large = Box(second.left, 100, first.right + 20, 140)
+    assert len(merge([Piece(large, tiles[1], 0.9, 1)], tiles)) == 1
+    inner = Box(0, 100, 20, 140)  # at the edge of the image, which cuts nothing
+    assert len(merge([Piece(inner, tiles[0], 0.9, 0)], tiles)) == 1
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
 def test_objects_smaller_than_the_margin_are_each_found_once_wherever_they_lie(seed: int) -> None:
@@ -117,7 +135,7 @@ def test_objects_smaller_than_the_margin_are_each_found_once_wherever_they_lie(s
     for x, y in spots:
         left, top = x + draw.uniform(-25, 25), y + draw.uniform(-25, 25)
         objects.append(Box(left, top, left + draw.uniform(15, 47), top + draw.uniform(15, 47)))
-    found = merge(seen_by(cover(1600, 1200, 384), objects))
+    found = found_by(cover(1600, 1200, 384), objects)
     assert len(found) == len(objects)
     for thing in objects:
         assert max(piece.box.iou(thing) for piece in found) > 0.99
@@ -128,25 +146,25 @@ def test_an_object_in_the_middle_of_a_border_is_found_once_though_each_tile_sees
     border = tiles[0].core.right
     thing = Box(border - 20, 100, border + 20, 140)
     for seed_jitter in (0.5, 1.5, 3.0):
-        assert len(merge(seen_by(tiles, [thing], seed_jitter))) == 1
+        assert len(found_by(tiles, [thing], seed_jitter)) == 1
 
 
 @pytest.mark.parametrize("thing", [Box(100, 90, 900, 130), Box(250, 20, 420, 290), Box(5, 5, 995, 295)])
 def test_an_object_larger_than_a_tile_is_put_together_from_its_pieces(thing: Box) -> None:
-    [found] = merge(seen_by(cover(1000, 300, 384), [thing]))
+    [found] = found_by(cover(1000, 300, 384), [thing])
     assert found.box.iou(thing) > 0.95
 
 
 def test_a_large_object_across_rows_and_columns_is_put_together() -> None:
     thing = Box(200, 150, 1000, 900)
-    [found] = merge(seen_by(cover(1200, 1100, 384), [thing]))
+    [found] = found_by(cover(1200, 1100, 384), [thing])
     assert found.box.iou(thing) > 0.95
 
 
 def test_two_objects_side_by_side_stay_two() -> None:
     tiles = cover(1000, 300, 384)
     things = [Box(300, 100, 330, 130), Box(332, 100, 362, 130), Box(300, 132, 330, 162)]
-    assert len(merge(seen_by(tiles, things))) == 3
+    assert len(found_by(tiles, things)) == 3
 
 
 def test_boxes_of_one_answer_are_never_merged() -> None:

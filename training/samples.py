@@ -211,7 +211,7 @@ def _crop_window(
     w = min(width, side * aspect if side else scale * width * aspect)
     h = min(height, side / aspect if side else scale * height / aspect)
     left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
-    if record.boxes and rng.random() < 0.8:  # Look where something is.
+    if record.boxes and rng.random() < 0.6:  # Look where something is; most tiles of a large raster hold nothing.
         box = record.boxes[int(rng.integers(len(record.boxes)))]
         x, y = (box[1] + box[3]) / 2 + rng.normal(0, w / 6), (box[2] + box[4]) / 2 + rng.normal(0, h / 6)
         left, top = float(np.clip(x - w / 2, 0, width - w)), float(np.clip(y - h / 2, 0, height - h))
@@ -344,7 +344,7 @@ def _ground_class(record: Record, rng: np.random.Generator, how: Asking) -> Iter
     size = load_image(record.images[0]).shape[0]
     there = sorted({box[0] for box in record.boxes} & set(record.box_classes))
     absent = sorted(set(record.box_classes) - set(there))
-    pool = there if there and (not absent or rng.random() < 0.85) else absent
+    pool = there if there and (not absent or rng.random() < 0.75) else absent
     label = pool[int(rng.integers(len(pool)))]
     boxes = sorted(
         (box for box in record.boxes if box[0] == label), key=lambda box: _reading_order(box, size, how.grid)

@@ -42,7 +42,8 @@ class Written:
     """What one row of a batch wrote.
 
     tokens: without the end token. logs: natural logarithm of the probability of each choice made, the end token's
-    included where it was chosen. finished: False when the answer was cut at its limit.
+    included where it was chosen; of a number of a box, that of one within `vlm.grammar.NEAR`. finished: False when the
+    answer was cut at its limit.
     """
 
     tokens: tuple[int, ...]
@@ -199,7 +200,11 @@ def _choose(logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float) 
             runs = guide.runs(state) if guide is not None else None
             if runs is not None:
                 choice = runs.middle(np.exp(chances[: len(runs.labels)]), choice)
-            tokens[place], logs[place] = int(line[choice]), float(chances[choice])
+            numbers = guide.numbers(state) if guide is not None else None
+            log = float(chances[choice])
+            if numbers is not None:
+                log = math.log(max(numbers.near(np.exp(chances[: len(numbers.values)]), choice), 1e-12))
+            tokens[place], logs[place] = int(line[choice]), log
     return tokens, logs
 
 
@@ -310,7 +315,8 @@ class RSUniVLM:
         max_new_tokens: cuts every answer after so many tokens; by default free text has a limit that fits the task, and
         no grammar is cut but by the length that the network can read.
         The confidence of a choice is the probability of the whole label among the labels; that of any other answer the
-        geometric mean of its tokens' probabilities, among the allowed tokens where a grammar rules.
+        geometric mean of its tokens' probabilities, among the allowed tokens where a grammar rules; a number of a box
+        counts as likely as one within `vlm.grammar.NEAR` percents of it.
         Raises TooLong for a query that is too long, ValueError for one whose labels cannot be written.
         """
         answers: dict[int, Answer] = {}

@@ -56,6 +56,9 @@ def _spells(digits: bytes, low: int, high: int) -> bool:
     return any(str(number).encode().startswith(digits) for number in range(low, high + 1))
 
 
+NEAR = 4
+"""Percents by which the edges of two boxes may differ that say the same."""
+
 BoxState = tuple[int, tuple[int, ...], bytes]
 
 
@@ -252,6 +255,26 @@ class _Node:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """Tokens that each write a whole number of a box: the number, -1 for any other token."""
+
+    values: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> Numbers | None:
+        """Of what the tokens write; None if they write digit by digit, or no number at all."""
+        digits = [text.rstrip(b", ") for text in texts]
+        values = np.array([int(text) if text.isdigit() else -1 for text in digits])
+        return cls(values) if values.max(initial=-1) >= 10 else None
+
+    def near(self, chances: NDArray[np.floating], best: int) -> float:
+        """How likely a number is that differs from that of the token `best` by at most `NEAR`."""
+        if self.values[best] < 0:
+            return float(chances[best])
+        return float(chances[(self.values >= 0) & (abs(self.values - self.values[best]) <= NEAR)].sum())
+
+
+@dataclass(frozen=True)
 class Runs:
     """Tokens that each write a whole run: the number of its label, -1 for any other token, and its cells."""
 
@@ -299,6 +322,7 @@ class Guide(Generic[State]):
         self._parts = 1
         self._allowed: dict[Hashable, NDArray[np.int64]] = {}
         self._runs: dict[Hashable, Runs | None] = {}
+        self._numbers: dict[Hashable, Numbers | None] = {}
         for token, text in enumerate(vocabulary.texts):
             if not text or text.translate(None, grammar.alphabet):
                 continue
@@ -346,6 +370,16 @@ class Guide(Generic[State]):
                 found = Runs.of(texts) if state[-1] == b"" else None
             self._runs[key] = found
         return self._runs[key]
+
+    def numbers(self, state: State) -> Numbers | None:
+        """Which of the tokens that may come next are whole numbers of a box; None if none is."""
+        key = self.grammar.key(state, self._parts)
+        if key not in self._numbers:
+            found = None
+            if isinstance(self.grammar, BoxGrammar):
+                found = Numbers.of([self._vocabulary.texts[token] or b"" for token in self.allowed(state)])
+            self._numbers[key] = found
+        return self._numbers[key]
 
     def over(self, state: State) -> bool:
         """Whether the answer is complete and nothing but its end can follow."""
