@@ -276,7 +276,7 @@ min-width:250px;max-width:100%;overflow-x:auto}
 .chart table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 .chart th{color:var(--soft);font-weight:500;text-align:left;border-bottom:1px solid var(--line);padding:3px 9px}
 .chart td{padding:3px 9px;border-bottom:1px solid var(--line);white-space:nowrap}
-.chart td.long{white-space:normal;min-width:16ch;max-width:34ch;color:var(--soft)}
+.chart td.long{white-space:normal;min-width:16ch;max-width:34ch;overflow-wrap:anywhere;color:var(--soft)}
 .chart td.number,.chart th.number{text-align:right}
 .chart td.score{font-weight:650}
 .chart tr.part td{border-top:2px solid var(--line)}
