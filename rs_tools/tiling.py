@@ -146,7 +146,7 @@ def distinct(boxes: Sequence[Box]) -> list[Box]:
 
 
 def merge(pieces: Sequence[Piece], tiles: Sequence[Tile] = ()) -> list[Piece]:
-    """One piece per object, from all that the tiles saw; `tiles` are all that were asked.
+    """One piece per object, from all that the tiles saw; `tiles` are all whose answer could be read.
 
     A tile keeps the whole objects whose middle it owns and every object that its edge cuts, unless they are too small
     for its level, hold several objects of a finer one, or, cut, lie in full view of another tile of their level. Pieces

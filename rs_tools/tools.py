@@ -140,16 +140,21 @@ def ground_object(
         ]
     asking = _Asking(model, progress, cancel, total=len(tiles))
     pieces: list[tiling.Piece] = []
+    heard: list[tiling.Tile] = []
     repeated = 0
     for number, (tile, _, answer) in enumerate(asking.tiles([scene], tiles, Task.GROUND, query)):
-        told = [_from_percent(box, tile.view) for box in asking.read(answer, lambda text: text_box.decode(text)) or ()]
+        percents = asking.read(answer, lambda text: text_box.decode(text))
+        if percents is None:
+            continue
+        heard.append(tile)
+        told = [_from_percent(box, tile.view) for box in percents]
         sure = answer.each if len(answer.each) == len(told) else [answer.confidence] * len(told)
         boxes = tiling.distinct(told)
         repeated += len(told) - len(boxes)
         pieces += [tiling.Piece(box, tile, sure[told.index(box)], number) for box in boxes]
     asking.demand_an_answer(scene, f"boxes of '{query}'")
     found = sorted(
-        tiling.merge(pieces, tiles), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left)
+        tiling.merge(pieces, heard), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left)
     )
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
     return _seen(

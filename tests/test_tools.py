@@ -146,6 +146,22 @@ def test_an_object_larger_than_a_tile_is_found_as_one() -> None:
     assert np.abs(np.subtract((50, 30, 450, 130), (box.left, box.top, box.right, box.bottom))).max() <= 5
 
 
+def test_what_one_tile_sees_cut_is_kept_where_the_tile_that_sees_it_whole_gave_no_answer() -> None:
+    scene = scene_with((64, 40, 80, 56), width=300)
+
+    def stutters(query: Query) -> str:
+        """Cannot say what lies away from the left edge."""
+        columns = np.flatnonzero((query.images[0][..., 0] > 128).any(0))
+        return "[1, 2" if query.images[0].shape[1] == 96 and columns.size and columns[0] else bright_eyes(query)
+
+    [whole] = ground_object(scene, "ship", model=bright()).boxes
+    assert np.abs(np.subtract((64, 80), (whole.left, whole.right))).max() <= 1
+    found = ground_object(scene, "ship", model=ScriptedModel(stutters, tile_size=96))
+    [part] = found.boxes
+    assert np.abs(np.subtract((68, 80), (part.left, part.right))).max() <= 1
+    assert found.tiles_unread == 1
+
+
 def test_nothing_found_is_an_answer() -> None:
     found = ground_object(scene_with(), "ship", model=bright())
     assert not found.found
