@@ -17,7 +17,7 @@ from training.lines import Lines
 from training.pictures import Part, load_image, load_mask
 from training.samples import Record
 from training.stages import STAGES
-from training.train import Mixture, found_in, preload
+from training.train import Mixture, found_in, main, preload
 from vlm.prompts import Task
 
 
@@ -123,3 +123,11 @@ def test_the_command_writes_the_train_split_of_every_set_that_is_there(tmp_path:
     with pytest.raises(SystemExit):
         lines.main(["roads", "--data", str(shared / "data"), "--out", str(tmp_path)])
     assert "unknown set(s) roads" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # heads for names that no set has
+def test_a_tower_warms_up_on_lines_of_a_set_that_knows_masks_alone(tmp_path: Path) -> None:
+    lines.write(records(tmp_path / "data")[:2], tmp_path / "dubai_seg.jsonl")
+    small = ["--steps", "1", "--batch", "2", "--synthetic", "0", "--workers", "0"]
+    assert main(["--stage", "warmup", "--data", str(tmp_path), "--out", str(tmp_path / "run"), *small]) == 0
+    assert (tmp_path / "run" / "tower.pt").is_file()

@@ -67,7 +67,7 @@ def targets(record: Record, vocabulary: Vocabulary, size: int, patch: int) -> di
     out: dict[str, np.ndarray] = {}
 
     out["scene"] = np.int64(vocabulary.scenes.index(record.scene) if record.scene else -1)
-    out["scene_choice"] = np.array([not record.scene or name in record.scenes for name in vocabulary.scenes])
+    out["scene_choice"] = np.array([not record.scene or name in record.scenes for name in vocabulary.scenes], bool)
 
     mask = np.full((len(vocabulary.masks), cells, cells), np.nan, np.float32)
     if record.mask is not None:
@@ -221,11 +221,10 @@ class VisionHeads(nn.Module):
         image = self.image_norm(torch.cat([(weights * last).sum(1), average], -1))
 
         scene, choice = target["scene"], target["scene_choice"]
-        logits = self.scene(image).float().masked_fill(~choice, -1e4)
-        known = (scene >= 0) & single
-        losses["scene"] = known_mean(
-            F.cross_entropy(logits, scene.clamp(min=0), reduction="none", label_smoothing=0.0), known
-        )
+        if self.vocabulary.scenes:
+            logits = self.scene(image).float().masked_fill(~choice, -1e4)
+            known = (scene >= 0) & single
+            losses["scene"] = known_mean(F.cross_entropy(logits, scene.clamp(min=0), reduction="none"), known)
         losses["presence"] = _binary(self.presence(image), target["presence"])
         losses["words"] = _binary(self.words(image), target["words"]) * 4
         losses["mask"] = _binary(self._unfold(self.mask(last), len(self.vocabulary.masks), SUB), target["mask"]) * 4
