@@ -18,10 +18,10 @@ from vlm import checkpoints, generation, text_box, text_mask
 from vlm.generation import RSUniVLM, end_tokens, write
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
+from vlm.pen import KINDS, Aim
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Answer, Granularity, Query, Task, TooLong, list_categories
-from vlm.reader import RARE, Reading
-from vlm.text_mask import FIRST_CELL
+from vlm.reader import ACROSS, NUMBERS, RARE, Reading
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENES = ("airport", "beach", "beach resort", "dense residential")
@@ -279,6 +279,10 @@ def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training
     model = RSUniVLMForConditionalGeneration(tiny_config(words, cells_at=700, reader=reader, mask_grid=grid))
     stir(model, 9)  # which writes boxes, not "none"
     processor = RSUniVLMProcessor.of(model.config, words)
+    if reader:
+        part = model.language_model.layers[-1].reader
+        part.learn_to_spell(processor.pieces)
+        part.rarity.data.fill_(1.0)
     asked = [queries()[2], queries()[3], replace(queries()[0], wording=2)]
     guides = [
         Guide(grammar, Vocabulary.of(words, end_tokens(network().model), len(words)))
@@ -295,11 +299,13 @@ def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training
         assert positions[length - 1] == 700
         if query.expert == Granularity.PIXEL:
             assert positions[-1] == 700 + grid * grid
-            assert aims[length - 1 :: len(row.tokens)] == [FIRST_CELL, FIRST_CELL + grid * grid]
+            assert aims[length - 1 :: len(row.tokens)] == [Aim.RUN.at(0), Aim.RUN.at(grid * grid)]
         else:
             last = text_box.decode(guide.text(row.tokens))[-1]
             assert positions[-1] == 701 + text_box.cell(last, processor.patches)
-            assert [aim for aim, before in zip(aims[1:], aims, strict=False) if 0 < aim != before][:4] == [1, 2, 3, 4]
+            kinds = [aim % KINDS for aim in aims[length - 1 :]]
+            changes = [kind for kind, before in zip(kinds, [-1, *kinds], strict=False) if kind != before]
+            assert changes[:6] == [Aim.MORE, Aim.LEFT, Aim.TOP, Aim.RIGHT, Aim.BOTTOM, Aim.MORE]
         with torch.no_grad():
             logits = model(
                 input_ids=ids,
@@ -336,7 +342,8 @@ def test_a_reader_tells_of_the_last_image_only_and_of_the_one_before_only_as_its
     reader = model.language_model.layers[-1].reader
     batch = processor([queries()[0], queries()[2]])
     aims = batch["aims"]
-    reading = Reading.begin(aims, batch["input_ids"] == model.config.image_token_id, 16)
+    given = torch.zeros(*aims.shape, 32)
+    reading = Reading.begin(aims, given, batch["input_ids"] == model.config.image_token_id, 16)
     assert reading.paired is not None
     assert reading.paired.tolist() == [False, True]
     hidden = torch.randn(*aims.shape, 32, generator=torch.Generator().manual_seed(0))
@@ -345,7 +352,7 @@ def test_a_reader_tells_of_the_last_image_only_and_of_the_one_before_only_as_its
         for span in spans:
             changed = hidden.clone()
             changed[row, span[row]] += 1.0
-            other = reader(changed, Reading.begin(aims, batch["input_ids"] == model.config.image_token_id, 16))
+            other = reader(changed, Reading.begin(aims, given, batch["input_ids"] == model.config.image_token_id, 16))
             assert not torch.allclose(other[row, -1], told[row, -1])
     placeholders = (batch["input_ids"] == model.config.image_token_id).nonzero()
     assert sorted(reading.image[0].tolist()) == placeholders[placeholders[:, 0] == 0, 1].tolist()
@@ -358,7 +365,7 @@ def test_what_a_reader_tells_of_a_run_is_how_likely_it_ends_after_each_cell() ->
     reader = model.language_model.layers[-1].reader
     evidence = torch.tensor([[2.0, -1.0, 0.5, 3.0]])
     share = evidence.sigmoid()[0].tolist()
-    own, others = reader.runs(evidence[None], torch.tensor([[FIRST_CELL]]))[0, 0, :8].view(2, 4).tolist()
+    own, others = reader.runs(evidence[None], torch.tensor([[0]]))[0, 0].exp().view(2, 4).tolist()
     a, b, c, d = share
     assert own == pytest.approx([a * (1 - b), a * b * (1 - c), a * b * c * (1 - d), a * b * c * d])
     rest = [1 - p for p in share]
@@ -366,9 +373,50 @@ def test_what_a_reader_tells_of_a_run_is_how_likely_it_ends_after_each_cell() ->
         [rest[0] * b, rest[0] * rest[1] * c, rest[0] * rest[1] * rest[2] * d, rest[0] * rest[1] * rest[2] * rest[3]]
     )
     # From the third cell of a row on, two cells are left: a run ends with its row at the latest.
-    own = reader.runs(evidence[None], torch.tensor([[FIRST_CELL + 6]]))[0, 0, :4].tolist()
+    own = reader.runs(evidence[None], torch.tensor([[6]]))[0, 0, :4].exp().tolist()
     assert own[:2] == pytest.approx([a * (1 - b), a * b])
     assert own[2:] == pytest.approx([math.exp(RARE)] * 2)
+
+
+def test_a_reader_looks_for_the_next_box_patch_by_patch_from_the_last_one_on() -> None:
+    model, _ = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    reader = model.language_model.layers[-1].reader
+    odds = torch.full((1, 1, 16), -20.0)
+    odds[0, 0, [2, 5, 9]] = torch.tensor([3.0, 0.0, 1.0])
+    shares = odds[0, 0].sigmoid().tolist()
+    here, none = reader.next_one(odds, torch.tensor([[3]]))
+    assert here[0, 0, 5].exp() == pytest.approx(shares[5], abs=1e-4)
+    assert here[0, 0, 9].exp() == pytest.approx((1 - shares[5]) * shares[9], abs=1e-4)
+    assert here[0, 0, :3].tolist() == [RARE] * 3
+    assert none[0, 0].exp() == pytest.approx((1 - shares[5]) * (1 - shares[9]), abs=1e-4)
+    _, none = reader.next_one(odds, torch.tensor([[16]]))
+    assert none[0, 0] == 0
+
+
+def test_a_reader_counts_the_edges_of_a_box_from_the_middle_of_its_patch() -> None:
+    model, _ = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    reached = model.language_model.layers[-1].reader.reached(torch.device("cpu"))
+    middle = {0: (12, 12), 6: (62, 38), 15: (88, 88)}  # 12.5, 37.5, 62.5 and 87.5, halves to the even number
+    for patch, (column, row) in middle.items():
+        for far in (0, 10, 60):
+            left, top, right, bottom = reached[patch, :, far + ACROSS].tolist()
+            assert (left, top) == (max(column - far, 0), max(row - far, 0))
+            assert (right, bottom) == (min(column + far, 100), min(row + far, 100))
+        assert reached[patch, :, 0].tolist() == [column + 8, row + 8, column - 8, row - 8]
+
+
+def test_a_reader_spells_runs_numbers_and_ends_with_the_tokens_that_write_them() -> None:
+    model, _ = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    reader = model.language_model.layers[-1].reader
+    assert reader.spell(torch.ones(1, reader.columns)).count_nonzero() == 0  # before it has learned to spell
+    runs, numbers = ["water*1, ", "building*1\n", "water*4", "others*1\n"], ["7", "100,Ġ", "101", "07"]
+    ends, rest = ["[", "],Ġ[", "]", "none"], ["water", "²", "*", ",Ġ", "water*5", "*2", "<image>"]
+    reader.learn_to_spell([*runs, *numbers, *ends, *rest])
+    told = reader.spell(torch.arange(1.0, 1 + reader.columns))
+    assert told[:4].tolist() == [1, 1, 4, 5]
+    assert told[4:8].tolist() == [1 + 8 + 7, 1 + 8 + 100, 0, 0]
+    assert told[8:12].tolist() == [1 + 8 + NUMBERS] * 2 + [2 + 8 + NUMBERS] * 2
+    assert told[12:].count_nonzero() == 0
 
 
 def test_transformers_own_generate_says_that_it_cannot_place_cells() -> None:

@@ -334,3 +334,13 @@ def test_a_number_of_a_box_is_as_likely_as_those_near_it() -> None:
     assert numbers.near(chances, 4) == pytest.approx(0.2)
     assert Numbers.of([b"1", b"2", b", "]) is None  # digit by digit, a token says little of the number
     assert Numbers.of([]) is None
+
+
+def test_an_edge_is_the_middle_of_the_numbers_that_are_likely_not_the_likeliest() -> None:
+    numbers = Numbers.of([b"9, ", b"10, ", b"14, ", b"14", b"15, ", b"60, ", b"]"])
+    assert numbers is not None
+    assert numbers.middle(np.array([0.3, 0.1, 0.15, 0.16, 0.2, 0.05, 0.04]), 0) == 3  # 14, as it is likelier spelled
+    assert numbers.middle(np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1, 0.0]), 0) == 0
+    # Another box elsewhere does not draw the edge to between the two.
+    assert numbers.middle(np.array([0.4, 0.0, 0.0, 0.0, 0.0, 0.35, 0.25]), 0) == 0
+    assert numbers.middle(np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.4]), 6) == 6

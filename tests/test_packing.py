@@ -9,7 +9,7 @@ import torch
 from training import nano
 from training.learners import TextModel
 from training.packing import length, pack, two_lots
-from training.samples import Sample
+from training.samples import MOST_BOXES, Sample
 from vlm.checkpoints import widen
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import TASKS, Query, Task
@@ -36,7 +36,7 @@ def test_packed_turns_lose_exactly_what_they_lose_alone(experts: int) -> None:
     ]
     packed = pack(processor, groups)
     packed.pop("weight")
-    packed.pop("ahead")
+    packed.pop("sought")
     packed.pop("meant")
     task = packed.pop("task")
     with torch.no_grad():
@@ -98,18 +98,30 @@ def test_a_decoder_in_training_is_told_where_a_box_lies_and_which_cells_come_nex
             [Sample(Task.SEGMENT, (image,), "water", mask, labels=("water",))],
         ],
     )
-    task, meant, ahead = packed["task"], packed["meant"].view(-1, nano.GRID, nano.GRID), packed["ahead"]
+    task, meant, sought = packed["task"], packed["meant"].view(-1, nano.GRID, nano.GRID), packed["sought"]
+    edge, number = packed["edge"].T
     numbers = meant[(task == list(TASKS).index(Task.GROUND)) & (meant.sum((1, 2)) > 0)]
     assert len(numbers) == 8
     assert numbers.nonzero().tolist() == [[n, 3, 1] for n in range(4)] + [[n, 9, 9] for n in range(4, 8)]
-    assert packed["edge"][packed["edge"] >= 0].tolist() == [0, 1, 2, 3] * 2
-    assert (meant[packed["edge"] >= 0].sum((1, 2)) == 1).all()
+    assert edge[edge >= 0].tolist() == [0, 1, 2, 3] * 2
+    assert number[edge >= 0].tolist() == [0, 0, 25, 50, 50, 50, 100, 100]
+    assert (meant[edge >= 0].sum((1, 2)) == 1).all()
     name = meant[task == list(TASKS).index(Task.DESCRIBE_REGION)]
     assert (name[0] > 0).nonzero()[0].tolist() == [2, 1]
     assert (name[1:] == 0).all()
-    cells = ahead[task == list(TASKS).index(Task.SEGMENT)]
-    assert cells[0].tolist() == [0.0] * 12
-    assert cells[11].tolist() == [1.0] * 3 + [0.0] * 9
-    assert cells[12, :9].tolist() == [0.0] * 9
-    assert cells[12, 9:].isnan().all()
-    assert ahead[task != list(TASKS).index(Task.SEGMENT)].isnan().all()
+    another = sought[(task == list(TASKS).index(Task.GROUND)) & ~sought.isnan().all(1)]
+    assert len(another) == 3  # before the first box, after it, after the second
+    assert another.nonzero().tolist() == [[n, cell] for n in range(3) for cell in (3 * 12 + 1, 9 * 12 + 9)]
+    cells = sought[task == list(TASKS).index(Task.SEGMENT)]
+    assert (cells == torch.tensor([0.0] * 132 + [1.0] * 3 + [0.0] * 9)).all()
+    assert sought[task == list(TASKS).index(Task.DESCRIBE_REGION)].isnan().all()
+
+
+def test_what_an_answer_has_no_room_for_is_not_denied() -> None:
+    tokenizer = nano.tokenizer(WORDS * 5, ["water"], 500)
+    processor = RSUniVLMProcessor.of(nano.fresh(tokenizer).config, tokenizer)
+    boxes = ", ".join(["[0, 0, 25, 50]"] * MOST_BOXES)
+    sample = Sample(Task.GROUND, (np.zeros((192, 192, 3), np.uint8),), "river", boxes)
+    first = pack(processor, [[sample]])["sought"][0]
+    assert first[:38].tolist() == [0.0] * 37 + [1.0]
+    assert first[38:].isnan().all()

@@ -46,27 +46,6 @@ def test_any_boxes_come_back_within_half_a_percent_or_a_whole_one_when_thin(boxe
             assert abs(high - high_back) <= (1 if thin else 0.5)
 
 
-@given(st.lists(a_whole_box(), max_size=6), st.integers(1, 4))
-def test_a_pen_stands_behind_the_cell_of_the_last_whole_box_however_a_text_is_cut(
-    boxes: list[text_box.Percent], size: int
-) -> None:
-    text = text_box.encode(boxes)
-    pen = text_box.Pen(12)
-    for start in range(0, len(text), size):
-        pen.write(text[start : start + size])
-    left, top, right, bottom = boxes[-1] if boxes else (0, 0, 0, 0)
-    column, row = min(int((left + right) / 200 * 12), 11), min(int((top + bottom) / 200 * 12), 11)
-    assert pen.write("") == (12 * row + column + 1 if boxes else 0)
-
-
-def test_a_pen_counts_the_numbers_of_the_open_box() -> None:
-    pen = text_box.Pen(4)
-    assert [pen.write(piece) for piece in ("[", "50, ", "0, ", "1", "00, ", "25", "], [", "7")] == [
-        *(0, 1, 2, 3, 3, 4),
-        *(4, 5),
-    ]
-
-
 def test_no_box_is_written_and_read_as_none() -> None:
     assert text_box.encode([]) == "none"
     assert text_box.decode("none") == []

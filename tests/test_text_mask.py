@@ -244,12 +244,3 @@ def test_a_mask_of_probabilities_is_not_rounded_in_silence() -> None:
 
 def test_labels_that_do_not_occur_need_not_be_writable() -> None:
     assert text_mask.encode_classes(np.ones((1, 2), np.uint8), ("", "water")) == "water*2"
-
-
-@given(a_mask(), labels, st.lists(st.integers(1, 400), max_size=6))
-def test_a_pen_counts_the_cells_wherever_the_text_is_cut(mask: NDArray[np.bool_], label: str, cuts: list[int]) -> None:
-    text = text_mask.encode(mask, label)
-    pen = text_mask.Pen()
-    counts = [pen.write(text[start:end]) for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), None], strict=True)]
-    assert counts[-1] == mask.size
-    assert counts == sorted(counts)

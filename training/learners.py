@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +14,10 @@ from training.packing import TASK_NUMBERS, in_lots
 from vlm.model import IGNORED, RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Task
+from vlm.reader import RARE
+
+CELLS, MIDDLES = 4.0, 20.0
+"""Weights of the losses of cells and of middles of boxes, which few of many patches hold."""
 
 
 class Warmup(nn.Module):
@@ -91,30 +97,25 @@ class TextModel(nn.Module):
     def _keep_projected(self, _module: nn.Module, _args: Any, output: torch.Tensor) -> None:
         self.seen["projected"] = output
 
-    def looking(self, looks: torch.Tensor, meant: torch.Tensor) -> torch.Tensor:
-        """How far from where it should the reader looks: log shares of patches and shares meant, (tokens, patches)."""
-        return -(looks * meant).sum() / (meant.sum(-1) > 0).sum().clamp(min=1)
-
-    def telling(self, values: torch.Tensor, edge: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
-        """How badly the reader would put a number, did it look at the patch in the middle of the box.
-
-        values: (numbers, slots, width) what it keeps of that patch; edge, token: (numbers,) of each number. What is to
-        be said of a patch need not wait until the reader has learned to look there.
+    def reading(self, text: dict[str, Any], reads: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """How badly the reader sees what it should, for each labelled token: which cells are of the class of a mask,
+        which patches hold the middle of a box asked for, where to look, and the edges of a box whose middle lies in the
+        patch where it should look: what is to be said of a patch need not wait until the reader looks there.
         """
-        if not len(edge):
-            return values.sum() * 0.0
-        said = values[torch.arange(len(edge), device=edge.device), 1 + edge]
-        logits = self.model.lm_head(self.model.language_model.norm(said)).float()
-        nothing = logits.new_zeros(len(edge))
-        return self.percents(nothing, logits, token, torch.ones_like(token, dtype=torch.bool)).mean()
-
-    def judging(self, evidence: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-        """How badly the reader judges whether the coming cells of a mask are of its class: both (tokens, cells), one of
-        them log-odds, the other 0, 1, or NaN where there is no cell.
-        """
-        known = ~cells.isnan()
-        loss = nn.functional.binary_cross_entropy_with_logits(evidence, cells.nan_to_num(), reduction="none")
-        return warmup.known_mean(loss, known)
+        odds, looks, edges = (torch.cat([read[name] for read in reads]) for name in ("odds", "looks", "edges"))
+        sought, meant, edge = text["sought"], text["meant"], text["edge"]
+        known = ~sought.isnan()
+        each = nn.functional.binary_cross_entropy_with_logits(odds, sought.nan_to_num(), reduction="none")
+        boxes = (text["task"] == TASK_NUMBERS[Task.GROUND])[:, None]
+        numbers = (edge[:, 0] >= 0).nonzero()[:, 0]
+        said = edges[numbers, edge[numbers, 0]]
+        wrong = -(said.clamp(min=math.exp(RARE)).log() * self.percents.share[edge[numbers, 1]]).sum(-1)
+        return {
+            "cells": CELLS * warmup.known_mean(each, known & ~boxes),
+            "middles": MIDDLES * warmup.known_mean(each, known & boxes),
+            "point": 0.5 * -(looks * meant).sum() / (meant.sum(-1) > 0).sum().clamp(min=1),
+            "tell": 0.5 * wrong.sum() / max(len(numbers), 1),
+        }
 
     def placing(self) -> torch.Tensor:
         """How badly row and column of a patch can be read, linearly, off what the decoder is given of it.
@@ -135,8 +136,8 @@ class TextModel(nn.Module):
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Losses: the mean of each task, and the heads'. `lots` says which sequences are computed together."""
         text = batch["text"]
-        task, weight, ahead, meant = text["task"], text["weight"], text["ahead"], text["meant"]
-        outputs, seen, read = [], [], []
+        task, weight = text["task"], text["weight"]
+        outputs, seen, reads = [], [], []
         before = 0
         for lot in in_lots(text, batch.get("lots")):
             outputs.append(self.model(**lot))
@@ -145,10 +146,10 @@ class TextModel(nn.Module):
                 reading = outputs[-1].reading
                 labelled = nn.functional.pad(lot["labels"][:, 1:] != IGNORED, (0, 1))
                 rows = labelled.nonzero()[:, 0]
-                where = meant[before : before + len(rows)].argmax(-1)
+                where = text["meant"][before : before + len(rows)].argmax(-1)
                 before += len(rows)
-                kept = reading.memory.values[rows, where]
-                read.append((reading.looks[labelled], reading.evidence[labelled], kept))
+                read = {"odds": reading.odds[labelled], "looks": reading.looks[labelled]}
+                reads.append(read | {"edges": reading.memory.edges[rows, where]})
         self.seen = {name: torch.cat([one[name] for one in seen]) for name in seen[0]}
         token_losses = torch.cat([output.token_losses for output in outputs])
         token_logits = torch.cat([output.token_logits for output in outputs])
@@ -159,12 +160,8 @@ class TextModel(nn.Module):
             name.value: each[task == number].sum() / weight[task == number].sum().clamp(min=1e-9)
             for name, number in TASK_NUMBERS.items()
         }
-        if read:
-            looks, evidence, kept = (torch.cat(parts) for parts in zip(*read, strict=True))
-            numbers = (text["edge"] >= 0).nonzero()[:, 0]
-            losses["ahead"] = self.judging(evidence, ahead)
-            losses["point"] = 0.5 * self.looking(looks, meant)
-            losses["tell"] = 0.5 * self.telling(kept[numbers], text["edge"][numbers], targets[numbers])
+        if reads:
+            losses |= self.reading(text, reads)
         if self.heads is not None:
             dense = batch["dense"]
             losses["place"] = 0.2 * self.placing()

@@ -42,6 +42,9 @@ STUCK = 900.0
 """Seconds after which a batch that does not come is an error: a worker that lost it would be waited for for ever."""
 LOG_EVERY = 25
 """Steps between two rows of the curves."""
+LAST = "reader.edges.weight"
+"""A matrix that writes logits, though it lies within a layer; Muon is for what lies inside."""
+
 POOLED = {task.value for task in Task}
 """Losses that are parts of one mean: the tasks share the weight of a step's answers."""
 
@@ -270,7 +273,11 @@ def freeze(module: nn.Module, stage: Stage, sharded: bool = False) -> list[torch
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     optimizers: list[torch.optim.Optimizer] = []
     if stage.muon and not sharded:
-        inner = {name: p for name, p in named if p.ndim == 2 and ("layers." in name or "projector" in name)}
+        inner = {
+            name: p
+            for name, p in named
+            if p.ndim == 2 and ("layers." in name or "projector" in name) and not name.endswith(LAST)
+        }
         named = [(name, p) for name, p in named if name not in inner]
         muon = torch.optim.Muon(
             inner.values(), lr=stage.rate, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"

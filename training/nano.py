@@ -171,6 +171,7 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
     )
     model = RSUniVLMForConditionalGeneration._from_config(config, attn_implementation="sdpa")
     gaze(model, words)
+    model.language_model.layers[-1].reader.learn_to_spell(RSUniVLMProcessor.of(config, words).pieces)
     return model
 
 

@@ -7,6 +7,7 @@ are those it would have alone, so that every turn is computed exactly as if it w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.samples import Sample, load_image
+from training.samples import MOST_BOXES, Sample, load_image
 from vlm import text_box, text_mask
 from vlm.model import IGNORED
+from vlm.pen import KINDS, Aim, BoxPen
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, cut_tiles, to_pixel_values, to_rgb
 from vlm.prompts import PLACEHOLDER, TASKS, Granularity, Task, chat_prompt
 
@@ -26,7 +28,7 @@ MOST_TEXT = 280
 SHORT = 9
 """Tokens of an answer as which shorter ones weigh."""
 
-OF_TOKENS = ("task", "weight", "ahead", "meant", "edge")
+OF_TOKENS = ("task", "weight", "sought", "meant", "edge")
 """What a packed batch holds for labelled tokens alone, which the losses want and the model does not."""
 
 TASK_NUMBERS = {task: number for number, task in enumerate(TASKS)}
@@ -38,9 +40,8 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     Returns input_ids, labels, position_ids, aims (batch, length); attention_mask (batch, 1, length, length) bool;
     granularity (batch,); pixel_values; and for every labelled token, in reading order, task (its number in TASKS),
     weight, by which its loss is to count (a sample weighs the square root of its length, but no less than one of SHORT
-    tokens, so that a mask counts more than a class, but not fifty times), and ahead (patches a side): for the tokens of
-    a mask, which of the cells from here on are of its class; NaN beyond its end and for every other token; meant
-    (patches): see `patches_meant`; and edge: for a number of a box, which of its four edges it is, else -1.
+    tokens, so that a mask counts more than a class, but not fifty times), sought (patches): see `patches_sought`; meant
+    (patches): see `patches_meant`; and edge (2): see `edges_of`.
     """
     tokenizer, layout = processor.tokenizer, processor.layout
     tiles: list[Any] = []
@@ -51,9 +52,9 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     aims: list[list[int]] = []
     tasks: list[int] = []
     weights: list[float] = []
-    ahead: list[np.ndarray] = []
+    sought: list[np.ndarray] = []
     meant: list[np.ndarray] = []
-    edges: list[int] = []
+    edges: list[tuple[int, int]] = []
     for group in groups:
         pieces, spoken = tokens_of(processor, group)
         ids: list[int] = []
@@ -74,7 +75,7 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
             row_aims += aimed[start:]
             tasks += [TASK_NUMBERS[sample.task]] * len(answer)
             weights += [max(len(answer), SHORT) ** 0.5 / len(answer)] * len(answer)
-            ahead.append(cells_ahead(processor, sample, answer))
+            sought.append(patches_sought(processor, sample, answer))
             meant.append(patches_meant(processor, sample, answer))
             edges += edges_of(processor, sample, answer)
         rows.append(ids)
@@ -100,7 +101,7 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
         "pixel_values": to_pixel_values(tiles),
         "task": torch.tensor(tasks),
         "weight": torch.tensor(weights),
-        "ahead": torch.from_numpy(np.concatenate(ahead)),
+        "sought": torch.from_numpy(np.concatenate(sought)),
         "meant": torch.from_numpy(np.concatenate(meant)),
         "edge": torch.tensor(edges),
     }
@@ -186,28 +187,39 @@ def patches_meant(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence
     return looks
 
 
-def edges_of(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> list[int]:
-    """For each token that is a number of a sought box: 0 left, 1 top, 2 right, 3 bottom; -1 for every other token."""
+def edges_of(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> list[tuple[int, int]]:
+    """For each token that is a number of a sought box: which edge (0 left, 1 top, 2 right, 3 bottom), and the number;
+    (-1, 0) for every other token.
+    """
     found, edge = [], 0
     for token in answer:
         piece = processor.pieces[token]
-        is_number = sample.task == Task.GROUND and piece[:1].isdigit()
-        found.append(edge if is_number else -1)
-        edge = 0 if "[" in piece else edge + is_number
+        digits = re.match("[0-9]+", piece) if sample.task == Task.GROUND else None
+        found.append((edge, int(digits[0])) if digits else (-1, 0))
+        edge = 0 if "[" in piece else edge + bool(digits)
     return found
 
 
-def cells_ahead(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> np.ndarray:
-    """float32 (tokens, patches a side), of the cells that are still to be written when a token is chosen: 1 where one
-    is of the class asked for, 0 where it is not, NaN past the end of the mask or where the answer is no mask.
+def patches_sought(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> np.ndarray:
+    """float32 (tokens, patches): for tokens of a mask, 1 where a patch is of the class asked for; for tokens that tell
+    whether another box follows, 1 where a patch holds the middle of a box asked for; 0 elsewhere, and NaN where it is
+    not known, the token writes something else, or a mask has other cells than the image has patches.
     """
     side = processor.layout.patches
-    cells = np.full((len(answer), side), np.nan, np.float32)
+    found = np.full((len(answer), side * side), np.nan, np.float32)
     if sample.query.expert == Granularity.PIXEL and sample.labels:
-        mask = np.append(text_mask.decode(sample.answer, sample.labels[0]).ravel(), np.full(side, np.nan))
-        pen = text_mask.Pen()
-        for row, token in zip(cells, answer, strict=True):
-            written = pen.closed + (pen.open or 0)
-            row[:] = mask[written : written + side]
+        mask = text_mask.decode(sample.answer, sample.labels[0])
+        if mask.shape == (side, side):
+            found[:] = mask.ravel()
+    if sample.task == Task.GROUND:
+        middles = [text_box.cell(box, side) for box in text_box.decode(sample.answer)]
+        holds = np.zeros(side * side, np.float32)
+        holds[middles] = 1
+        if len(middles) >= MOST_BOXES:
+            holds[middles[-1] + 1 :] = np.nan  # those that did not fit into the answer
+        pen = BoxPen(side)
+        for row, token in zip(found, answer, strict=True):
+            if pen.aim % KINDS == Aim.MORE:
+                row[:] = holds
             pen.write(processor.pieces[token])
-    return cells
+    return found

@@ -24,6 +24,8 @@ BoxLabel = tuple[str, float, float, float, float]
 Turn = tuple[Task, str, str]
 """Task, the text of its query, and the answer, all final."""
 OTHERS = "others"
+MOST_BOXES = 24
+"""Most boxes of one answer."""
 PICTURES = ("images", "mask", "change_mask")
 PLACED = re.compile(
     r"\b(top|bottom|upper|lower|right|leftmost|(the|on|at|in|to) left|left (side|part|corner|of))\b", re.I
@@ -267,7 +269,7 @@ class Asking:
     """How questions are made: the mask grid of the model, the most boxes in one answer, how many of each kind."""
 
     grid: int
-    most_boxes: int = 24
+    most_boxes: int = MOST_BOXES
     wordings: bool = True
     each: int = 1
 

@@ -34,21 +34,21 @@ class Stage:
 
 SETS = {
     "aid_rsicd": 0.20,
-    "ucmerced": 0.12,
+    "ucmerced": 0.11,
     "ucm_boxes": 0.05,
-    "aerial_airport": 0.07,
-    "airbus_aircraft": 0.07,
-    "aerial_cars": 0.06,
-    "neon_trees": 0.05,
+    "aerial_airport": 0.08,
+    "airbus_aircraft": 0.06,
+    "aerial_cars": 0.08,
+    "neon_trees": 0.07,
     "hrsc_sample": 0.02,
-    "dubai_seg": 0.12,
-    "roads_cil": 0.10,
+    "dubai_seg": 0.15,
+    "roads_cil": 0.13,
     "airbus_change": 0.09,
-    "change_pairs": 0.04,
+    "change_pairs": 0.06,
     "collage_scene": 0.10,
     "collage_pair": 0.07,
-    "synthetic_scene": 0.16,
-    "synthetic_pair": 0.07,
+    "synthetic_scene": 0.12,
+    "synthetic_pair": 0.06,
 }
 
 TASK_WEIGHTS = {
@@ -74,5 +74,5 @@ STAGES = {
     # Paper, section 3.3: every feed-forward layer copied three times; only the experts train.
     "2": Stage("2", ("model.language_model.layers.*.mlp.",), 4e-4, 32, SETS, TASK_WEIGHTS, experts=3, muon=True),
     # Your own data, from any start; see training/datasets/own.py.
-    "own": Stage("own", ("",), 2e-4, 16, {"own": 0.8, "synthetic_scene": 0.15, "synthetic_pair": 0.05}, TASK_WEIGHTS),
+    "own": Stage("own", ("",), 2e-4, 16, {"own": 0.8, "synthetic_scene": 0.12, "synthetic_pair": 0.06}, TASK_WEIGHTS),
 }

@@ -34,6 +34,7 @@ from training.packing import TASK_NUMBERS, length, pack, two_lots
 from training.samples import Asking, Augmentation, Record, Sample, ask, augment
 from training.stages import STAGES, Stage
 from vlm.processing import RSUniVLMProcessor
+from vlm.prompts import Task
 
 __all__ = ["Mixture", "TextBatches", "WarmupBatches", "is_first", "train", "wait_for_all"]
 
@@ -141,9 +142,10 @@ class TextBatches(Batches):
             task.value: float(text["weight"][text["task"] == number].sum()) for task, number in TASK_NUMBERS.items()
         }
         if self.processor.cells_at:
-            amounts["ahead"] = float(text["ahead"].isnan().logical_not().sum())
+            known, boxes = text["sought"].isnan().logical_not().sum(-1), text["task"] == TASK_NUMBERS[Task.GROUND]
+            amounts["cells"], amounts["middles"] = float(known[~boxes].sum()), float(known[boxes].sum())
             amounts["point"] = float((text["meant"].sum(-1) > 0).sum())
-            amounts["tell"] = float((text["edge"] >= 0).sum())
+            amounts["tell"] = float((text["edge"][:, 0] >= 0).sum())
         batch: dict[str, Any] = {"text": text, "amounts": amounts}
         # Every process computes as many lots as every other, or weights that are sharded would wait for ever.
         if self.stage.batch // images // parts > 1 and not self.processor.layout.splits:

@@ -134,7 +134,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     tied = model.config.tie_word_embeddings
     weights = {
-        name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in model.state_dict().items()
         if not (tied and name == "lm_head.weight")
     }
@@ -398,7 +398,7 @@ def read_weights(
             tensor = tensor[: wanted[name][0]]
         if tuple(tensor.shape) != wanted[name]:
             misshapen.append(f"{stored_name} {list(shape)} instead of {list(wanted[name])}")
-        weights[name] = tensor.to(device, dtype) if dtype is not None else tensor.to(device)
+        weights[name] = tensor.to(device, dtype if tensor.is_floating_point() else None)
     missing = sorted(set(wanted) - set(weights))
     faults = [
         f"{len(names)} {what}: {', '.join(names)}"

@@ -17,11 +17,10 @@ from torch import Tensor
 from vlm import checkpoints
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
+from vlm.pen import BoxPen, MaskPen
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor
 from vlm.prompts import Answer, Query, Task, TooLong
 from vlm.reader import Memory
-from vlm.text_box import Pen as BoxPen
-from vlm.text_mask import Pen
 
 EMBEDDED = Path(__file__).parent / "nano"
 LARGE = 1_000_000_000  # bytes of weights from which bfloat16 is the default
@@ -66,7 +65,7 @@ class _Row:
     logs: list[float] = field(default_factory=list)
     finished: bool = False
     position: int = 0
-    pen: Pen | BoxPen | None = None
+    pen: MaskPen | BoxPen | None = None
 
     def take(self, token: int, log: float, ends: frozenset[int]) -> bool:
         """Append a token; returns whether the answer goes on."""
@@ -87,7 +86,7 @@ def write(
     batch: dict[str, Tensor],
     limits: Sequence[int],
     guides: Sequence[Guide[Any] | None] | None = None,
-    pens: Sequence[Pen | BoxPen | None] = (),
+    pens: Sequence[MaskPen | BoxPen | None] = (),
     pieces: Sequence[str] = (),
 ) -> list[Written]:
     """Greedy decoding of a left-padded batch of the processor, on the model's device.
@@ -201,6 +200,8 @@ def _choose(logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float) 
             if runs is not None:
                 choice = runs.middle(np.exp(chances[: len(runs.labels)]), choice)
             numbers = guide.numbers(state) if guide is not None else None
+            if numbers is not None:
+                choice = numbers.middle(np.exp(chances[: len(numbers.values)]), choice)
             log = float(chances[choice])
             if numbers is not None:
                 log = math.log(max(numbers.near(np.exp(chances[: len(numbers.values)]), choice), 1e-12))

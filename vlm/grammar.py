@@ -267,6 +267,19 @@ class Numbers:
         values = np.array([int(text) if text.isdigit() else -1 for text in digits])
         return cls(values) if values.max(initial=-1) >= 10 else None
 
+    def middle(self, chances: NDArray[np.floating], best: int) -> int:
+        """Which token to take where the likeliest one, `best`, is a number: the middle of those about it, by how likely
+        they are.
+        """
+        if self.values[best] < 0:
+            return best
+        about = np.flatnonzero((self.values >= 0) & (abs(self.values - self.values[best]) <= 2 * NEAR))
+        order = about[np.argsort(self.values[about], kind="stable")]
+        reached = np.cumsum(chances[order])
+        value = self.values[order[np.searchsorted(reached, reached[-1] / 2)]]
+        fitting = about[self.values[about] == value]
+        return int(fitting[chances[fitting].argmax()])
+
     def near(self, chances: NDArray[np.floating], best: int) -> float:
         """How likely a number is that differs from that of the token `best` by at most `NEAR`."""
         if self.values[best] < 0:

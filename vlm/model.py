@@ -437,7 +437,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, ConvolutionStem):
+        if isinstance(module, ConvolutionStem | Reader):
             module.start()
         if module is self and self.config.layout.newline:
             init.normal_(self.image_newline, std=self.config.text_config.initializer_range)
@@ -558,7 +558,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             assert input_ids is not None
             inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
         if self.config.reader:
-            kwargs["reading"] = self._reading(input_ids, aims, memory)
+            kwargs["reading"] = self._reading(input_ids, inputs_embeds, aims, memory)
         batch, length = inputs_embeds.shape[:2]
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
@@ -574,29 +574,42 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             **kwargs,
         )
         hidden: Tensor = outputs.last_hidden_state
+        reading = kwargs.get("reading")
         kept: dict[str, Any] = {
             "past_key_values": outputs.past_key_values,
             "hidden_states": outputs.hidden_states,
             "attentions": outputs.attentions,
-            "reading": kwargs.get("reading"),
+            "reading": reading,
         }
         if labels is None:
             wanted = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            return RSUniVLMOutput(logits=self.lm_head(hidden[:, wanted]), **kept)
+            logits = self.lm_head(hidden[:, wanted])
+            return RSUniVLMOutput(logits=self._copied(logits, reading, (slice(None), wanted)), **kept)
         targets = labels[:, 1:]
         labelled = targets != IGNORED
-        logits = self.lm_head(hidden[:, :-1][labelled]).float()
+        labelled_rows = functional.pad(labelled, (0, 1))
+        logits = self._copied(self.lm_head(hidden[labelled_rows]).float(), reading, labelled_rows)
         losses = functional.cross_entropy(logits, targets[labelled], reduction="none")
         divisor = labelled.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         return RSUniVLMOutput(loss=losses.sum() / divisor, token_losses=losses, token_logits=logits, **kept)
 
-    def _reading(self, input_ids: Tensor | None, aims: Tensor | None, memory: Memory | None) -> Reading:
+    def _copied(self, logits: Tensor, reading: Reading | None, rows: Any) -> Tensor:
+        """Logits of some rows of the sequences, with what the reader, if there is one, says may be written there."""
+        if reading is None:
+            return logits
+        last = self.language_model.layers[-1]
+        assert isinstance(last, GranularityLayer)
+        assert last.reader is not None
+        assert reading.copied is not None
+        return logits + last.reader.spell(reading.copied[rows]).to(logits.dtype)
+
+    def _reading(self, input_ids: Tensor | None, embeds: Tensor, aims: Tensor | None, memory: Memory | None) -> Reading:
         """What the reader is given in a pass; ValueError where it lacks something."""
         if input_ids is None or aims is None:
             raise ValueError("a network with a reader needs input_ids and aims: use the processor saved with it")
         if memory is not None:
             return Reading(aims, memory=memory)
-        return Reading.begin(aims, input_ids == self.config.image_token_id, self.config.layout.patches**2)
+        return Reading.begin(aims, embeds, input_ids == self.config.image_token_id, self.config.layout.patches**2)
 
     @torch.no_grad()
     def generate(

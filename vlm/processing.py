@@ -15,9 +15,8 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from vlm.model import IGNORED, RSUniVLMConfig, TileLayout
+from vlm.pen import BoxPen, MaskPen
 from vlm.prompts import PLACEHOLDER, TASKS, Granularity, Query, Task, TooLong, chat_prompt, granularity_of
-from vlm.text_box import Pen as BoxPen
-from vlm.text_mask import Pen
 
 END_OF_ANSWER = "<|im_end|>"
 PAD_COLOUR = (127, 127, 127)
@@ -127,17 +126,17 @@ class RSUniVLMProcessor(ProcessorMixin):  # type: ignore[misc]
             self._pieces = [token or "" for token in tokens]
         return self._pieces
 
-    def pen(self, prompt: str, granularity: int) -> Pen | BoxPen | None:
+    def pen(self, prompt: str, granularity: int) -> MaskPen | BoxPen | None:
         """What follows the answer to a prompt over the cells, where the network places its tokens (`cells_at`)."""
         if self.cells_at and granularity == Granularity.PIXEL:
-            return Pen()
+            return MaskPen()
         if self.cells_at and granularity == Granularity.REGION and TASKS[Task.GROUND].token in prompt:
             return BoxPen(self.patches)
         return None
 
-    def places(self, prompt: int, answer: Sequence[int], pen: Pen | BoxPen | None) -> tuple[list[int], list[int]]:
+    def places(self, prompt: int, answer: Sequence[int], pen: MaskPen | BoxPen | None) -> tuple[list[int], list[int]]:
         """Of a prompt of so many rows and the tokens of its answer: rotary positions, by the rule of `cells_at`, and
-        what each is about to write (`vlm.reader.Reading.aims`).
+        what each is about to write (`vlm.pen.Aim.at`).
         """
         if pen is None:
             return list(range(prompt + len(answer))), [0] * (prompt + len(answer))

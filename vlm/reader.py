@@ -1,13 +1,16 @@
-"""What a small decoder is given beside its attention, so that it can say what the tower sees.
+"""What a small network has beside its attention, so that it can say what the tower sees.
 
 Attention alone must learn from nothing to look at the one patch that a word is about, to carry what is there, and to
 turn it into the word. A network of a billion parameters brings that along from its pre-training; one of ten million
-did not learn it in hours. So what is to be written is told to the decoder before its last layer: see `Reader`. The
-published network has no such part.
+did not learn it in hours. So the reader looks, and what it sees is copied into the logits, as a pointer network does
+(https://arxiv.org/abs/1704.04368). The published network has no such part.
 """
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,52 +19,65 @@ from torch.nn import functional
 from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from vlm.text_mask import FIRST_CELL
+from vlm.pen import KINDS, Aim
+from vlm.text_box import NOTHING
+from vlm.text_mask import OTHERS
 
-SLOTS = 5
-"""What may be brought from a patch: words, or the left, top, right or bottom of a box."""
+NUMBERS = 101
+"""What an edge of a box may be: 0 to 100."""
+ACROSS = 8
+"""Percents by which an edge may lie on the far side of the middle of the patch that holds the middle of its box."""
 RARE = -8.0
-"""The least logarithm of a probability that is told of a run."""
+"""The least logarithm of a probability that is told."""
+_NUMBER = re.compile("(?:0|[1-9][0-9]*)\\Z")
+SHARP = 3.0
+"""By which the log-odds of a middle are multiplied before a box is written, so that each patch is decided by itself:
+many that are hardly likely do not add up to one that is."""
 
 
 @dataclass(frozen=True)
 class Memory:
     """What a reader keeps of an image, so that it is worked out once for a whole answer.
 
-    keys, cells: (batch, patches, reader). values: (batch, patches, SLOTS, hidden).
+    keys, cells, middles: (batch, patches, reader). values: (batch, patches, hidden). edges: (batch, patches, 4,
+    NUMBERS) how likely each number is as an edge of a box with its middle there.
     """
 
     keys: Tensor
     cells: Tensor
+    middles: Tensor
     values: Tensor
+    edges: Tensor
 
     def of(self, rows: Tensor) -> Memory:
         """What is kept for some rows of the batch."""
-        return Memory(self.keys[rows], self.cells[rows], self.values[rows])
+        return Memory(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
 @dataclass
 class Reading:
     """One forward pass, as the reader needs and leaves it.
 
-    aims: (batch, length) what each token is about to write: 0 anything; 1 to 4 the left, top, right, bottom of a box;
-    `FIRST_CELL` + n the mask from cell n on. image, before: (batch, patches) the rows of the sequence that hold the
-    last image, and the one before it; paired: (batch,) whether there is one before it. memory: set by the first pass,
-    given to those that go on. looks: (batch, length, patches) log shares of the patches that a token looked at.
-    evidence: (batch, length, grid) log-odds, for a token that writes a mask, that the coming cells are of the class
-    asked for.
+    aims: (batch, length) what each token is about to write, by `Aim.at`. given: (batch, length, hidden) what the
+    decoder was given, image rows as they left the projector. image, before: (batch, patches) the rows of the sequence
+    that hold the last image, and the one before it; paired: (batch,) whether there is one before it. memory: set by the
+    first pass, given to those that go on. looks: (batch, length, patches) log shares of the patches that a token looked
+    at. odds: (batch, length, patches) log-odds that a patch is of the class asked for, for a token that writes a mask,
+    or that it holds the middle of a box asked for. copied: (batch, length, `Reader.columns`).
     """
 
     aims: Tensor
+    given: Tensor | None = None
     image: Tensor | None = None
     before: Tensor | None = None
     paired: Tensor | None = None
     memory: Memory | None = None
     looks: Tensor | None = None
-    evidence: Tensor | None = None
+    odds: Tensor | None = None
+    copied: Tensor | None = None
 
     @classmethod
-    def begin(cls, aims: Tensor, placeholders: Tensor, patches: int) -> Reading:
+    def begin(cls, aims: Tensor, given: Tensor, placeholders: Tensor, patches: int) -> Reading:
         """The first pass over sequences whose image rows are marked by `placeholders` (batch, length) bool."""
         number = torch.arange(placeholders.shape[1], device=placeholders.device)
         last = torch.where(placeholders, number, -1).amax(1)
@@ -70,6 +86,7 @@ class Reading:
         one = torch.arange(patches, device=placeholders.device)
         return cls(
             aims,
+            given,
             image=(start[:, None] + one).clamp(min=0),
             before=(previous[:, None] - patches + 1 + one).clamp(min=0),
             paired=previous >= 0,
@@ -77,49 +94,106 @@ class Reading:
 
 
 class Reader(nn.Module):
-    """Tells each token what it may need of the last image, in the decoder's own width.
+    """Looks at the last image for each token, and says what may be written of it.
 
-    Words and numbers: what one attention head, shared by all, brings from the patches; of one patch it may bring words,
-    or one edge of the box that has its middle there. Masks: for the cells to come, how likely each is of the class
-    asked for, and what that makes of the next run: how likely it ends after one cell, two, ... Of a pair, a patch knows
-    its twin of the date before.
+    Words: what an attention head brings from the patches is added to the hidden state. Boxes: which patch holds the
+    next middle, row by row from the last box on, whether any does, and how likely each number is as an edge of the box
+    there. Masks: how likely the next run ends after one cell, two, ... All of it as logarithms beside those of chance,
+    which `spell` adds to the logits of the tokens that write it. Of a pair, a patch knows its twin of the date before.
     """
+
+    writes: Tensor
+    trust: Tensor
 
     def __init__(self, config: Qwen2Config, width: int, grid: int) -> None:
         super().__init__()
         hidden = config.hidden_size
         self.grid = grid
         self.scale = width**-0.5
-        self.norm = Qwen2RMSNorm(hidden, eps=config.rms_norm_eps)
+        self.columns = 2 * grid + NUMBERS + 2
+        self.norm, self.fresh = (Qwen2RMSNorm(hidden, eps=config.rms_norm_eps) for _ in range(2))
+        self.see = nn.Linear(hidden, hidden)
         self.look, self.keys = nn.Linear(hidden, width), nn.Linear(hidden, width)
-        self.judge, self.cells = nn.Linear(hidden, width), nn.Linear(hidden, width)
+        self.judge, self.cells, self.middles = (nn.Linear(hidden, width) for _ in range(3))
         self.twins = nn.Sequential(nn.Linear(3 * hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden))
         self.think = nn.Linear(hidden, 2 * hidden)
-        self.say = nn.ModuleList(nn.Linear(2 * hidden, hidden) for _ in range(SLOTS))
-        self.tell = nn.Linear(4 * grid, hidden)
+        self.say = nn.Linear(2 * hidden, hidden)
+        self.edges = nn.Linear(2 * hidden, 4 * NUMBERS)
+        self.rarity = nn.Parameter(torch.empty(2))
+        self.trust = nn.Parameter(torch.empty(3))
+        self.register_buffer("writes", torch.full((config.vocab_size,), self.columns))
+        self.start()
+
+    def start(self) -> None:
+        """What is believed before anything is learned: few patches hold a middle, and the reader is right."""
+        nn.init.constant_(self.trust, 1.0)
+        nn.init.zeros_(self.see.weight)
+        with torch.no_grad():
+            self.rarity.copy_(torch.tensor([0.0, -4.0]))
+
+    def learn_to_spell(self, pieces: Sequence[str]) -> None:
+        """Note which column of `Reading.copied` each token writes; pieces: what each writes, byte-level."""
+        runs, numbers = 2 * self.grid, 2 * self.grid + NUMBERS
+        for token, piece in enumerate(pieces[: len(self.writes)]):
+            text = piece.replace("Ġ", " ").replace("Ċ", "\n").rstrip(", \n")
+            label, _, count = text.rpartition("*")
+            number = int(count) if _NUMBER.match(count) else -1
+            column = self.columns
+            if label and 0 < number <= self.grid:
+                column = number - 1 + (self.grid if label == OTHERS else 0)
+            elif text == count and 0 <= number < NUMBERS:
+                column = runs + number
+            elif text.endswith("["):
+                column = numbers
+            elif piece in ("]", NOTHING):
+                column = numbers + 1
+            self.writes[token] = column
 
     def forward(self, hidden: Tensor, reading: Reading) -> Tensor:
         """(batch, length, hidden), to be added to the same; fills in `reading`."""
         own = self.norm(hidden)
         memory = reading.memory = reading.memory or self.remember(own, reading)
-        scores = self.look(own) @ memory.keys.transpose(1, 2) * self.scale
-        reading.looks = scores.float().log_softmax(-1)
-        brought = torch.einsum("btp,bpsd->btsd", reading.looks.exp().to(memory.values.dtype), memory.values)
-        slots = torch.where(reading.aims < FIRST_CELL, reading.aims, 0)
-        word: Tensor = brought.gather(2, slots[..., None, None].expand(*slots.shape, 1, brought.shape[-1]))[:, :, 0]
-        judged = (self.judge(own) @ memory.cells.transpose(1, 2) * self.scale).float()
-        reading.evidence = self.ahead(judged, reading.aims)
-        told: Tensor = self.tell(self.runs(reading.evidence, reading.aims).to(word.dtype))
-        return word + told * (reading.aims >= FIRST_CELL)[..., None]
+        kind, start = reading.aims % KINDS, torch.div(reading.aims, KINDS, rounding_mode="floor")
+        judge = self.judge(own) * self.scale
+        cells, middles = (
+            (judge @ known.transpose(1, 2)).float() + rarity
+            for known, rarity in zip((memory.cells, memory.middles), self.rarity, strict=True)
+        )
+        boxes = ((kind >= Aim.LEFT) & (kind <= Aim.MORE))[..., None]
+        reading.odds = torch.where(boxes, middles, cells)
+        here, none = self.next_one(SHARP * middles, start)
+        scores = (self.look(own) @ memory.keys.transpose(1, 2) * self.scale).float()
+        reading.looks = (scores + here * boxes).log_softmax(-1)
+        shares = reading.looks.exp()
+        brought: Tensor = shares.to(memory.values.dtype) @ memory.values
+        runs = self.runs(self.ahead(cells, start), start) + math.log(2 * self.grid)
+        more = torch.stack([torch.log(-torch.expm1(none.clamp(max=-1e-6))), none], -1).clamp(min=RARE) + math.log(2)
+        which = (kind - 1).clamp(0, 3)[..., None, None].expand(-1, -1, 1, NUMBERS)
+        edge = torch.einsum("btp,bpen->bten", shares, memory.edges).gather(2, which)[:, :, 0]
+        numbers = edge.clamp(min=math.exp(RARE)).log() + math.log(NUMBERS)
+        meant = (kind == Aim.RUN, (kind >= Aim.LEFT) & (kind <= Aim.BOTTOM), kind == Aim.MORE)
+        told = zip((runs, numbers, more), self.trust, meant, strict=True)
+        reading.copied = torch.cat([logs * trust * there[..., None] for logs, trust, there in told], -1)
+        return brought
+
+    def spell(self, copied: Tensor) -> Tensor:
+        """What is added to the logits, (..., vocabulary), of some rows of `Reading.copied`."""
+        padded = functional.pad(copied, (0, 1))
+        return padded[..., self.writes]
 
     def remember(self, own: Tensor, reading: Reading) -> Memory:
         """What is kept of the images of normalised hidden states (batch, length, hidden)."""
+        assert reading.given is not None
         assert reading.image is not None
         assert reading.before is not None
         assert reading.paired is not None
 
+        # The layers below mix what lies apart; what the projector said of a patch is still exact.
+        seen = own + self.see(self.fresh(reading.given))
+
         def rows(which: Tensor) -> Tensor:
-            return own.gather(1, which[..., None].expand(-1, -1, own.shape[-1]))
+            found: Tensor = seen.gather(1, which[..., None].expand(-1, -1, seen.shape[-1]))
+            return found
 
         image = rows(reading.image)
         if bool(reading.paired.any()):
@@ -127,27 +201,49 @@ class Reader(nn.Module):
             both = self.twins(torch.cat([before, image, (image - before).abs()], -1))
             image = image + both * reading.paired[:, None, None]
         thought = functional.gelu(self.think(image))
-        return Memory(self.keys(image), self.cells(image), torch.stack([say(thought) for say in self.say], 2))
+        reach = self.edges(thought).unflatten(-1, (4, NUMBERS)).float().softmax(-1)
+        edges = torch.zeros_like(reach).scatter_add(-1, self.reached(reach.device).expand_as(reach), reach)
+        return Memory(self.keys(image), self.cells(image), self.middles(image), self.say(thought), edges)
 
-    def ahead(self, judged: Tensor, aims: Tensor) -> Tensor:
-        """Of log-odds for all cells (batch, length, patches), those of the next `grid` cells; 0 past the mask's end."""
-        cells = (aims - FIRST_CELL)[..., None] + torch.arange(self.grid, device=aims.device)
-        there = (cells >= 0) & (cells < judged.shape[-1])
-        odds: Tensor = judged.gather(2, cells.clamp(0, judged.shape[-1] - 1)) * there
-        return odds
-
-    def runs(self, evidence: Tensor, aims: Tensor) -> Tensor:
-        """(batch, length, 4 x grid): how likely a run of the class, and one of others, ends after 1, 2, ... cells.
-
-        First the probabilities, then their logarithms, kept above `RARE` and scaled to -2..0. A run ends with its row.
+    def reached(self, device: torch.device) -> Tensor:
+        """(patches, 4, NUMBERS): which number each edge is that lies so far from the middle of a patch; what lies
+        outside the image ends at its border.
         """
-        number = torch.arange(self.grid, device=aims.device)
-        left = self.grid - (aims - FIRST_CELL).clamp(min=0)[..., None] % self.grid  # cells of the row, from here on
+        far = torch.arange(NUMBERS, device=device) - ACROSS
+        middle = ((torch.arange(self.grid, device=device) + 0.5) * (NUMBERS - 1) / self.grid).round().long()
+        row, column = middle.repeat_interleave(self.grid), middle.repeat(self.grid)
+        sides = torch.stack([column, row, column, row], 1)[..., None] + torch.stack([-far, -far, far, far])
+        return sides.clamp(0, NUMBERS - 1)
+
+    def next_one(self, odds: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Reading patch by patch from number `start` (batch, length) on: how likely each is the first that holds what
+        is looked for, (batch, length, patches), and how likely none does, (batch, length); both logarithms.
+        """
+        coming = torch.arange(odds.shape[-1], device=odds.device) >= start[..., None]
+        passed = functional.logsigmoid(-odds) * coming
+        until = passed.cumsum(-1)
+        here = torch.where(coming, functional.logsigmoid(odds) + until - passed, RARE).clamp(min=RARE)
+        return here, until[..., -1]
+
+    def ahead(self, odds: Tensor, start: Tensor) -> Tensor:
+        """Of log-odds for all cells (batch, length, patches), those of the `grid` cells from `start` (batch, length)
+        on; 0 past the mask's end.
+        """
+        cells = start[..., None] + torch.arange(self.grid, device=odds.device)
+        found: Tensor = odds.gather(2, cells.clamp(max=odds.shape[-1] - 1)) * (cells < odds.shape[-1])
+        return found
+
+    def runs(self, evidence: Tensor, start: Tensor) -> Tensor:
+        """(batch, length, 2 x grid): logarithms of how likely a run of the class, then one of others, is the next and
+        ends after 1, 2, ... cells, of log-odds (batch, length, grid) that the next cells are of the class. A run ends
+        with its row.
+        """
+        number = torch.arange(self.grid, device=evidence.device)
+        left = self.grid - start[..., None] % self.grid  # cells of the row, from here on
         next_one = functional.pad(evidence[..., 1:], (0, 1))
         found = []
         for odds, after in ((evidence, next_one), (-evidence, -next_one)):
             going = functional.logsigmoid(odds).cumsum(-1)
             ends = going + functional.logsigmoid(-after) * (number + 1 < left)
             found.append(torch.where(number < left, ends, RARE).clamp(min=RARE))
-        likely = torch.cat(found, -1)
-        return torch.cat([likely.exp(), likely / -RARE * 2], -1)
+        return torch.cat(found, -1)

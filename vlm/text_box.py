@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 Percent = tuple[float, float, float, float]
 
@@ -22,38 +21,6 @@ _TASK_TOKEN = re.compile(r"[A-Z]+\Z")
 _DEMO_BRACKETS = re.compile(r"\[([0-9., ]+)\]")
 _DEMO_MAX_BOXES = 6
 _FORM = "boxes are written [left, top, right, bottom]"
-
-
-@dataclass
-class Pen:
-    """Follows a text of boxes over a grid of `side` x `side` cells, piece by piece, for `cells_at` of the network.
-
-    cells: the cells, row by row, up to the one that holds the middle of the last whole box. open: what has been written
-    of the box that is open.
-    """
-
-    side: int
-    cells: int = 0
-    open: str | None = None
-
-    def write(self, text: str) -> int:
-        """`cells` after one more piece of text, and one more for each number of the open box."""
-        for char in text:
-            if char == "[":
-                self.open = ""
-            elif char == "]" and self.open is not None:
-                numbers = [int(number) for number in re.findall("[0-9]+", self.open)]
-                if len(numbers) == 4:
-                    self.cells = 1 + cell((numbers[0], numbers[1], numbers[2], numbers[3]), self.side)
-                self.open = None
-            elif self.open is not None:
-                self.open += char
-        return self.cells + len(re.findall("[0-9]+", self.open or ""))
-
-    @property
-    def aim(self) -> int:
-        """What is written next, for `vlm.reader`: 1 to 4 for left, top, right, bottom of the open box, else 0."""
-        return 0 if self.open is None else min(1 + self.open.count(","), 4)
 
 
 def cell(box: Percent, side: int) -> int:

@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 OTHERS = "others"
 MAX_SIDE = 4096
-FIRST_CELL = 5
-"""The `Pen.aim` of a mask that has not begun; smaller ones are those of boxes."""
 
 _COUNT = re.compile(r"\*\s*([0-9]+)\s*(,\s*|\|\s*|\Z)")
 _SEG = re.compile(r"<seg>(.*?)</seg>", re.DOTALL)
@@ -47,30 +45,6 @@ class Parsed:
         """The cells that hold a label: booleans of shape (rows, columns), none of them if `labels` lacks it."""
         index = self.labels.index(label) if label in self.labels else -1
         return np.equal(self.indices, index)
-
-
-@dataclass
-class Pen:
-    """Counts the cells that a text has written, piece by piece; the digits of a run still open count already."""
-
-    closed: int = 0
-    open: int | None = None
-
-    def write(self, text: str) -> int:
-        """Cells written after one more piece of text."""
-        for char in text:
-            if char == "*":
-                self.open = 0
-            elif self.open is not None and "0" <= char <= "9":
-                self.open = 10 * self.open + int(char)
-            elif self.open is not None:
-                self.closed, self.open = self.closed + self.open, None
-        return self.closed + (self.open or 0)
-
-    @property
-    def aim(self) -> int:
-        """What is written next, for `vlm.reader`: `FIRST_CELL` + the cell."""
-        return FIRST_CELL + self.closed + (self.open or 0)
 
 
 def check_label(label: str) -> str:
