@@ -74,5 +74,5 @@ STAGES = {
     # Paper, section 3.3: every feed-forward layer copied three times; only the experts train.
     "2": Stage("2", ("model.language_model.layers.*.mlp.",), 4e-4, 32, SETS, TASK_WEIGHTS, experts=3, muon=True),
     # Your own data, from any start; see training/datasets/own.py.
-    "own": Stage("own", ("",), 2e-4, 16, {"own": 0.8, "synthetic_scene": 0.12, "synthetic_pair": 0.06}, TASK_WEIGHTS),
+    "own": Stage("own", ("",), 2e-4, 16, {"own": 0.8, "synthetic_scene": 0.15, "synthetic_pair": 0.05}, TASK_WEIGHTS),
 }
