@@ -426,6 +426,20 @@ def test_what_is_asked_about_the_whole_of_a_large_image_has_a_ceiling_too() -> N
     assert 0.85 < best["mean IoU"].score < 1
 
 
+def test_generated_scenes_are_asked_about_like_any_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(exams, "_MADE", {"synthetic_scene": 3, "synthetic_pair": 2})
+    exams.generated.cache_clear()
+    root, names = exams.GENERATED, ["masks", "grounding", "regions", "questions", "change_direct", "change_captions"]
+    right = evaluate.evaluate(oracle(root, ["scenes"]), root, names=["scenes"], out=tmp_path / "right")
+    assert [(line.data, line.n, line.score) for line in right] == [("synthetic_scene", 3, 1.0)] * 2
+    lines = evaluate.evaluate(blind(), root, names=names, out=tmp_path / "blind")
+    assert {line.task for line in lines} == set(names)
+    assert {"synthetic_scene", "synthetic_pair"} <= {line.data for line in lines}
+    seen = [item.record.images[0].tobytes() for item in exams.items_of("scenes", root, "test")]
+    assert not set(seen) & {item.record.images[0].tobytes() for item in exams.items_of("scenes", root, "val")}
+    exams.generated.cache_clear()
+
+
 def test_real_sets_give_an_exam_of_every_kind(shared: Path) -> None:
     root = shared / "data"
     counts = {name: len(exams.items_of(name, root, "val")) for name in EXAMS}

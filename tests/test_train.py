@@ -276,6 +276,13 @@ def test_a_run_leaves_its_curves_in_a_table_a_picture_and_for_tensorboard(run: P
         assert list((run / "tensorboard" / stage).glob("events.*"))
 
 
+def test_a_record_counts_as_much_as_any_other_however_much_it_knows() -> None:
+    loss = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[3.0, 9.0], [9.0, 9.0]], [[9.0, 9.0], [9.0, 9.0]]])
+    known = torch.tensor([[[True, True], [True, True]], [[True, False], [False, False]], [[False] * 2] * 2])
+    assert warmup.record_mean(loss, known) == 2.0
+    assert warmup.record_mean(loss, torch.zeros_like(known)) == 0.0
+
+
 def test_every_head_of_the_warm_up_counts_for_a_granularity() -> None:
     assert set(curves.HEADS) == {*warmup.HEADS, "scene", "change"}
 

@@ -20,6 +20,8 @@ border of its scene is neither asked for nor counted wrong; other vehicles than 
 box of the answer counts. Questions: yes and no are asked equally often, and left out where only one of them occurs.
 Change: `change_steps` makes a mask of each step of `detect_changes` alone and together, to choose by.
 
+`--data synthetic` asks about generated scenes and pairs instead, from seeds that no training draws from.
+
 `--card FILE` writes the scores into a model card, between its two marks.
 """
 
@@ -536,7 +538,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         + '\n\n"confidence" (0 to 1) may be added to any row; for a mask, one per class.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, help="folder that holds the sets by name, or a benchmark's own folder")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder that holds the sets by name, or a benchmark's own folder; or synthetic: scenes of unseen seeds",
+    )
     parser.add_argument("--model", default="embedded", help='"embedded", "published", a folder or a hub id')
     parser.add_argument("--tasks", default=",".join(DEFAULT), help=f"some of {', '.join(EXAMS)}")
     parser.add_argument("--benchmark", choices=list(BENCHMARKS), help="a public test set, instead of the tasks")

@@ -44,6 +44,7 @@ from training.protocols import (
     unpack,
 )
 from training.samples import Record
+from training.synthetic import pair, scene
 from vlm import text_box, text_mask
 from vlm.prompts import Answer, Query, Task, list_categories
 
@@ -757,9 +758,24 @@ EXAMS: dict[str, Exam] = {
 DEFAULT = tuple(name for name in EXAMS if name != "masks_joint")
 
 
+GENERATED = Path("synthetic")
+"""In place of a folder of sets: scenes and pairs generated from seeds that no training draws from."""
+_UNSEEN, _MADE = {"test": 900_000_000, "val": 910_000_000}, {"synthetic_scene": 120, "synthetic_pair": 60}
+
+
+@lru_cache(maxsize=4)
+def generated(name: str, split: str) -> tuple[Record, ...]:
+    """The records of one of the two sets of `GENERATED`."""
+    make = scene if name == "synthetic_scene" else pair
+    return tuple(replace(make(_UNSEEN[split] + number), dataset=name) for number in range(_MADE[name]))
+
+
 def items_of(name: str, root: Path, split: str, limit: int | None = None) -> list[Item]:
     """What an exam asks of a split, in fixed order; with a limit, that many drawn by a fixed seed."""
     exam = EXAMS[name]
+    if root == GENERATED and not root.is_dir():
+        made = generated("synthetic_pair" if "change" in name else "synthetic_scene", split)
+        return drawn(list(exam.items(list(made))), limit)
     records = [
         record
         for one in exam.sets

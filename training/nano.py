@@ -24,6 +24,7 @@ from vlm import checkpoints
 from vlm.model import RSUniVLMConfig, RSUniVLMForConditionalGeneration, build_tower
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import PLACEHOLDER, chat_prompt
+from vlm.views import MOST
 
 Records = ConcatDataset[Record]
 SIZE = 192  # pixels, square
@@ -43,7 +44,7 @@ VISION = {
     "patch_size": PATCH,
     "vision_use_head": False,
 }
-STEM = [[32, 0], [64, 1], [128, 2], [256, 2]]  # see vlm.model.ConvolutionStem
+STEM = [[32, 1], [64, 2], [128, 3], [256, 2]]  # see vlm.model.ConvolutionStem
 
 
 def tower() -> SiglipVisionModel:
@@ -167,6 +168,7 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
         tile_pixels=TILE,
         cells_at=CELLS_AT,
         reader=READER,
+        views=MOST,
         tie_word_embeddings=True,
     )
     model = RSUniVLMForConditionalGeneration._from_config(config, attn_implementation="sdpa")

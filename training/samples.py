@@ -19,6 +19,7 @@ from training.expressions import expressions, questions
 from training.pictures import Picture, load_image, load_mask
 from vlm import text_box, text_mask
 from vlm.prompts import TASKS, Query, Task
+from vlm.views import PLACED
 
 BoxLabel = tuple[str, float, float, float, float]
 Turn = tuple[Task, str, str]
@@ -27,10 +28,6 @@ OTHERS = "others"
 MOST_BOXES = 24
 """Most boxes of one answer."""
 PICTURES = ("images", "mask", "change_mask")
-PLACED = re.compile(
-    r"\b(top|bottom|upper|lower|right|leftmost|(the|on|at|in|to) left|left (side|part|corner|of))\b", re.I
-)
-"""Words that name a place in the picture; "has left" is not one."""
 MIDDLE = re.compile(r"\b(cent(er|re)|middle)\b", re.I)
 """A place that no turn moves, but a crop does."""
 
@@ -203,7 +200,7 @@ def augment(record: Record, rng: np.random.Generator, size: int, how: Augmentati
 def _crop_window(
     record: Record, width: int, height: int, rng: np.random.Generator, how: Augmentation
 ) -> tuple[float, float, float, float]:
-    smallest = 0.75 if record.scene and not record.boxes else how.smallest_crop
+    smallest = 0.6 if record.scene and not record.boxes else how.smallest_crop
     dense = bool(record.boxes) or record.mask is not None or record.change_mask is not None
     scale = float(rng.uniform(smallest, 1.0))
     if dense and rng.random() < 0.65:

@@ -144,11 +144,22 @@ def known_mean(loss: Tensor, known: Tensor) -> Tensor:
     return torch.where(known, loss, 0.0).sum() / known.sum().clamp(min=1)
 
 
+def record_mean(loss: Tensor, known: Tensor) -> Tensor:
+    """Mean over the records (records, ...) that know anything, of the mean over what each knows.
+
+    Over all entries at once, a generated scene, of which ten classes are known everywhere, would count ten times as
+    much as a picture in which only the cars were marked.
+    """
+    loss, known = (x.reshape(len(x), -1) for x in (loss, known))
+    each = torch.where(known, loss, 0.0).sum(1) / known.sum(1).clamp(min=1)
+    return known_mean(each, known.any(1))
+
+
 def _binary(logits: Tensor, target: Tensor, weight: float = 1.0) -> Tensor:
     known = ~target.isnan()
     target = target.nan_to_num()
     loss = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-    return known_mean(loss * (1 + (weight - 1) * target), known)
+    return record_mean(loss * (1 + (weight - 1) * target), known)
 
 
 def edge_loss(edges: Tensor, wanted: Tensor) -> Tensor:
@@ -159,7 +170,7 @@ def edge_loss(edges: Tensor, wanted: Tensor) -> Tensor:
     """
     known = ~wanted.isnan()
     wanted = wanted.nan_to_num(1.0)
-    apart = known_mean((edges.log() - wanted.log()).abs(), known)
+    apart = record_mean((edges.log() - wanted.log()).abs(), known)
 
     def area(of: Tensor) -> Tensor:
         left, top, right, bottom = of.unbind(1)
@@ -167,7 +178,7 @@ def edge_loss(edges: Tensor, wanted: Tensor) -> Tensor:
 
     shared = area(torch.minimum(edges, wanted))
     iou = shared / (area(edges) + area(wanted) - shared)
-    return apart + known_mean(-iou.log(), known.all(1)) / 2
+    return apart + record_mean(-iou.log(), known.all(1)) / 2
 
 
 class VisionHeads(nn.Module):
@@ -268,10 +279,10 @@ def seen_of(kept: Tensor, patches: int) -> Tensor:
 
 
 def amounts(target: dict[str, Tensor], counts: Tensor) -> dict[str, float]:
-    """How many entries each loss of the heads is a mean over."""
-    known = {name: target[name].isnan().logical_not() for name in HEADS}
+    """How many records each loss of the heads is a mean over."""
+    known = {name: target[name].isnan().logical_not().flatten(1).any(1) for name in HEADS}
     known["scene"] = (target["scene"] >= 0) & (counts == 1)
-    known["change"] = target["change"][counts > 1].isnan().logical_not()
+    known["change"] = target["change"].isnan().logical_not().flatten(1).any(1) & (counts > 1)
     return {name: float(value.sum()) for name, value in known.items()}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from vlm import checkpoints
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.pen import BoxPen, MaskPen
-from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor
+from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, to_rgb
 from vlm.prompts import Answer, Query, Task, TooLong
 from vlm.reader import Memory
+from vlm.views import stays_true, turned
 
 EMBEDDED = Path(__file__).parent / "nano"
 LARGE = 1_000_000_000  # bytes of weights from which bfloat16 is the default
@@ -88,11 +90,13 @@ def write(
     guides: Sequence[Guide[Any] | None] | None = None,
     pens: Sequence[MaskPen | BoxPen | None] = (),
     pieces: Sequence[str] = (),
+    views: Sequence[int] = (),
 ) -> list[Written]:
     """Greedy decoding of a left-padded batch of the processor, on the model's device.
 
-    limits: most tokens of each row. guides: the grammar of each row, None for free text. pens, pieces: the processor's,
-    for a network with `cells_at`.
+    limits: most tokens of each answer. guides: the grammar of each answer, None for free text. pens, pieces: the
+    processor's, for a network with `cells_at`. views: how many rows of the batch, one after the other, write each
+    answer together, by the mean of what they find likely; 1 each by default.
     Free rows follow the model's generation settings exactly as transformers' `generate` would from embeddings: the
     repetition penalty weighs every id already written in the answer, and ends at any of the end tokens. Rows with a
     guide know no penalty, for it would wreck text that repeats itself by nature, such as runs of a mask. A row that
@@ -109,14 +113,13 @@ def write(
     masked = placed or not bool(mask.all())
     if min(limits) < 1:
         raise TooLong("the question leaves no room for an answer: shorten the text or use fewer images")
-    rows = [
-        _Row(number, limit, guide, None if guide is None else guide.start)
-        for number, (limit, guide) in enumerate(zip(limits, guides or [None] * len(limits), strict=True))
-    ]
+    numbers = [number for number, count in enumerate(views or [1] * len(limits)) for _ in range(count)]
+    guides = guides or [None] * len(limits)
+    starts = [None if guide is None else guide.start for guide in guides]
+    rows = [_Row(number, limits[number], guides[number], starts[number]) for number in numbers]
     if placed:
-        last = inputs["position_ids"][:, -1].tolist()
-        for line, pen, position in zip(rows, pens, last, strict=True):
-            line.position, line.pen = position, pen
+        for line, position in zip(rows, inputs["position_ids"][:, -1].tolist(), strict=True):
+            line.position, line.pen = position, pens[line.number]
     done: dict[int, Written] = {}
     output = model(
         **inputs,
@@ -130,7 +133,8 @@ def write(
         memory = output.reading.memory
     seen = torch.zeros(output.logits.shape[0], output.logits.shape[-1], dtype=torch.bool, device=device)
     while True:
-        tokens, logs = _choose(output.logits[:, -1].float(), rows, seen, penalty)
+        logits = _agreed(output.logits[:, -1].float(), [row.number for row in rows])
+        tokens, logs = _choose(logits, rows, seen, penalty)
         kept = [
             place
             for place, (row, token, log) in enumerate(zip(rows, tokens, logs, strict=True))
@@ -168,6 +172,17 @@ def write(
             use_cache=True,
             logits_to_keep=1,
         )
+
+
+def _agreed(logits: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Logits (rows, vocabulary), for rows of one answer number those of the mean of their probabilities."""
+    if len(set(numbers)) == len(numbers):
+        return logits
+    order = {number: place for place, number in enumerate(dict.fromkeys(numbers))}
+    group = torch.tensor([order[number] for number in numbers], device=logits.device)
+    total = logits.new_zeros(len(order), logits.shape[-1]).index_add(0, group, logits.softmax(dim=-1))
+    mean: Tensor = total / group.bincount()[:, None]
+    return mean.clamp(min=1e-30).log()[group]
 
 
 def _choose(logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float) -> tuple[list[int], list[float]]:
@@ -243,7 +258,8 @@ def usable(device: str | torch.device | None) -> torch.device:
 class RSUniVLM:
     """A loaded network that answers queries; safe to share between threads, which take turns.
 
-    name: what it was loaded from. tile_size: side in pixels of the window of a large raster that one query should see.
+    name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer about the
+    whole of it; 1 is the fastest. tile_size: side in pixels of the window of a large raster that one query should see.
     mask_grid: rows and columns of its masks.
     """
 
@@ -265,6 +281,7 @@ class RSUniVLM:
         self.name = name
         self.constrained = constrained
         self.max_batch = max_batch
+        self.views = int(model.config.views)
         self.tile_size = int(model.config.tile_pixels)
         self.mask_grid = int(model.config.mask_grid)
         self._lock = threading.Lock()
@@ -326,14 +343,17 @@ class RSUniVLM:
             self._limit(query, guide) if max_new_tokens is None else max_new_tokens
             for query, guide in zip(queries, guides, strict=True)
         ]
+        views = [self._views(query) for query in queries]
         order = list(range(len(queries)))
-        if len(queries) > self.max_batch:  # rows of like length together
+        if sum(views) > self.max_batch:  # rows of like length together
             order.sort(key=lambda i: (self._expected(queries[i]), len(queries[i].images)))
-        for start in range(0, len(order), self.max_batch):
-            places = order[start : start + self.max_batch]
+        for places in self._batches(order, views):
             with self._lock:
-                batch = dict(self.processor([queries[place] for place in places]))
-                room = [self.processor.max_rows - int(length) for length in batch["attention_mask"].sum(dim=1)]
+                shown = [self._view(queries[place], view) for place in places for view in range(views[place])]
+                batch = dict(self.processor(shown))
+                lengths = batch["attention_mask"].sum(dim=1).tolist()
+                firsts = itertools.accumulate([views[place] for place in places[:-1]], initial=0)
+                room = [self.processor.max_rows - int(lengths[first]) for first in firsts]
                 written = write(
                     self.model,
                     batch,
@@ -341,10 +361,32 @@ class RSUniVLM:
                     [guides[place] for place in places],
                     [self.processor.pen(queries[place].message, queries[place].expert) for place in places],
                     self.processor.pieces if self.processor.cells_at else (),
+                    [views[place] for place in places],
                 )
                 for place, row in zip(places, written, strict=True):
                     answers[place] = self._answer(row, guides[place], queries[place].task)
         return [answers[place] for place in range(len(queries))]
+
+    def _views(self, query: Query) -> int:
+        """In how many views a query's images are shown."""
+        return self.views if stays_true(query) else 1
+
+    @staticmethod
+    def _view(query: Query, view: int) -> Query:
+        if view == 0:
+            return query
+        return replace(query, images=tuple(turned(to_rgb(image), view) for image in query.images))
+
+    def _batches(self, order: Sequence[int], views: Sequence[int]) -> Iterator[list[int]]:
+        """The queries in this order, in lots of at most `max_batch` rows, or of one query that has more."""
+        lot: list[int] = []
+        for place in order:
+            if lot and sum(views[one] for one in lot) + views[place] > self.max_batch:
+                yield lot
+                lot = []
+            lot.append(place)
+        if lot:
+            yield lot
 
     def _answer(self, row: Written, guide: Guide[Any] | None, task: Task) -> Answer:
         whole = guide is not None and isinstance(guide.grammar, ChoiceGrammar)

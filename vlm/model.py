@@ -26,6 +26,7 @@ from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 from transformers.utils import can_return_tuple
 
 from vlm.reader import Memory, Reader, Reading
+from vlm.views import MOST
 
 IGNORED = -100
 """The label of a position that carries no loss."""
@@ -153,6 +154,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         numbers that its own box has, so that the search for the next one begins where the last one ended.
     reader: width of the queries and keys of a `vlm.reader.Reader` in the last layer of the decoder, which needs
         `cells_at`, one square tile an image and one mask cell a patch; 0 builds none, as in the published network.
+    views: in how many views of `vlm.views` an image is shown for one answer about the whole of it; 1 shows it as it is.
     """
 
     model_type = "rsunivlm"
@@ -173,6 +175,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     max_rows: int | None = None
     cells_at: int = 0
     reader: int = 0
+    views: int = 1
     calibration: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
 
@@ -198,6 +201,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
             self.max_rows = self.text_config.max_position_embeddings
         if self.num_experts < 1:
             raise ValueError(f"num_experts must be at least 1, not {self.num_experts}")
+        if not 1 <= self.views <= MOST:
+            raise ValueError(f"views must be in 1..{MOST}, not {self.views}")
         self.tie_word_embeddings = self.tie_word_embeddings or self.text_config.tie_word_embeddings
         self.text_config.tie_word_embeddings = self.tie_word_embeddings
         layout = self.layout  # raises on a layout that is not supported
