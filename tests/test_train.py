@@ -20,7 +20,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from training import curves, nano, warmup
-from training.learners import TextModel
+from training.learners import TextModel, Warmup
 from training.loop import Average, restore, train, whole
 from training.samples import Record
 from training.stages import STAGES
@@ -339,3 +339,12 @@ def test_a_warm_up_goes_on_from_the_tower_of_a_checkpoint(
     kept = torch.load(out / "tower.pt", weights_only=True)["weights"]
     for name, value in known.items():
         assert torch.allclose(kept[f"tower.{name}"].float(), value, atol=2e-3), name
+
+
+def test_a_tower_of_other_layers_is_not_taken_for_this_one() -> None:
+    words = ("word",)
+    heads = warmup.VisionHeads(nano.VISION["hidden_size"], Vocabulary(words, words, words, words, words))
+    module = Warmup(nano.tower(), heads)
+    other = {name: value for name, value in module.state_dict().items() if ".layers.1." not in name}
+    with pytest.raises(ValueError, match="a tower of other layers"):
+        nano.copy_matching(module, other)

@@ -329,8 +329,14 @@ def compile_layers(model: RSUniVLMForConditionalGeneration) -> None:
 
 
 def copy_matching(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Take over from an earlier warm-up, whose vocabulary may have been smaller, every tensor of the same shape."""
+    """Take over from an earlier warm-up, whose vocabulary may have been smaller, every tensor of the same shape.
+
+    ValueError where the tower is built otherwise: its layers would be taken for others of the same shape.
+    """
     own = module.state_dict()
+    towers = [{name: w.shape for name, w in of.items() if name.startswith("tower.")} for of in (own, weights)]
+    if towers[0] != towers[1]:
+        raise ValueError("--weights holds a tower of other layers than this one: start from one built like it, or anew")
     taken = {name: value.float() for name, value in weights.items() if name in own and own[name].shape == value.shape}
     module.load_state_dict(own | taken)
     print(f"took over {len(taken)} of {len(own)} tensors")
