@@ -360,6 +360,27 @@ def test_a_reader_tells_of_the_last_image_only_and_of_the_one_before_only_as_its
     assert pair == placeholders[placeholders[:, 0] == 1, 1].tolist()
 
 
+def test_a_reader_leans_towards_the_class_of_a_mask_when_it_is_asked_and_not_when_it_learns() -> None:
+    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4, lean=1.0)
+    stir(model)
+    plain, _ = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    plain.load_state_dict(model.state_dict())
+    batch = processor([Query(Task.SEGMENT, queries()[0].images, "water", ("water",))])
+
+    def told(network: RSUniVLMForConditionalGeneration, learns: bool) -> torch.Tensor:
+        copied: torch.Tensor = network.train(learns)(**batch).reading.copied[0, -1]
+        return copied
+
+    torch.testing.assert_close(told(model, True), told(plain, True))
+    leaning, straight = told(model, False)[:8], told(plain, False)[:8]  # runs of the class, then of others
+    assert (leaning[:4].logsumexp(0) - leaning[4:].logsumexp(0)) > (
+        straight[:4].logsumexp(0) - straight[4:].logsumexp(0)
+    )
+    with torch.no_grad():
+        plain.language_model.layers[-1].reader.rarity[0] += 1
+    torch.testing.assert_close(told(plain, False)[:8], leaning)
+
+
 def test_what_a_reader_tells_of_a_run_is_how_likely_it_ends_after_each_cell() -> None:
     model, _ = tiny_network(cells_at=700, reader=8, mask_grid=4)
     reader = model.language_model.layers[-1].reader

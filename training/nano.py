@@ -31,6 +31,7 @@ SIZE = 192  # pixels, square
 PATCH = 16
 GRID = SIZE // PATCH  # mask cells a side: one per patch
 CELLS_AT = 1024  # rotary position of a mask's first cell, beyond any question
+LEAN = 1.0  # log-odds by which its cells are overrated in masks, chosen on the val splits
 READER = 64  # width of its queries and keys, see vlm.reader
 TILE = 176  # native pixels of a large raster that one query sees
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
@@ -168,6 +169,7 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
         tile_pixels=TILE,
         cells_at=CELLS_AT,
         reader=READER,
+        lean=LEAN,
         views=MOST,
         tie_word_embeddings=True,
     )

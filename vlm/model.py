@@ -154,6 +154,9 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         numbers that its own box has, so that the search for the next one begins where the last one ended.
     reader: width of the queries and keys of a `vlm.reader.Reader` in the last layer of the decoder, which needs
         `cells_at`, one square tile an image and one mask cell a patch; 0 builds none, as in the published network.
+    lean: what is added, when an answer is written, to the log-odds of each cell that the reader judges for a mask. The
+        mask that errs in the fewest cells leaves out what is less likely than not of its class; the one that overlaps
+        best takes in all that is likelier than half its F1 (https://arxiv.org/abs/1402.1892).
     views: in how many views of `vlm.views` an image is shown for one answer about the whole of it; 1 shows it as it is.
     """
 
@@ -175,6 +178,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     max_rows: int | None = None
     cells_at: int = 0
     reader: int = 0
+    lean: float = 0.0
     views: int = 1
     calibration: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
@@ -432,7 +436,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         self.vision_tower = build_tower(config.vision_config, config.stem)
         self.vision_tower.encoder.layers = self.vision_tower.encoder.layers[: config.vision_layers]
         self.projector = build_projector(config.projector, config.vision_config.hidden_size, text.hidden_size)
-        reader = Reader(text, config.reader, config.mask_grid) if config.reader else None
+        reader = Reader(text, config.reader, config.mask_grid, config.lean) if config.reader else None
         self.language_model = GranularityQwen2(text, config.num_experts, reader)
         if config.layout.newline:
             self.image_newline = nn.Parameter(torch.empty(text.hidden_size))

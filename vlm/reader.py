@@ -105,10 +105,10 @@ class Reader(nn.Module):
     writes: Tensor
     trust: Tensor
 
-    def __init__(self, config: Qwen2Config, width: int, grid: int) -> None:
+    def __init__(self, config: Qwen2Config, width: int, grid: int, lean: float = 0.0) -> None:
         super().__init__()
         hidden = config.hidden_size
-        self.grid = grid
+        self.grid, self.lean = grid, lean
         self.scale = width**-0.5
         self.columns = 2 * grid + NUMBERS + 2
         self.norm, self.fresh = (Qwen2RMSNorm(hidden, eps=config.rms_norm_eps) for _ in range(2))
@@ -166,7 +166,8 @@ class Reader(nn.Module):
         reading.looks = (scores + here * boxes).log_softmax(-1)
         shares = reading.looks.exp()
         brought: Tensor = shares.to(memory.values.dtype) @ memory.values
-        runs = self.runs(self.ahead(cells, start), start) + math.log(2 * self.grid)
+        leaning = cells if self.training else cells + self.lean
+        runs = self.runs(self.ahead(leaning, start), start) + math.log(2 * self.grid)
         more = torch.stack([torch.log(-torch.expm1(none.clamp(max=-1e-6))), none], -1).clamp(min=RARE) + math.log(2)
         which = (kind - 1).clamp(0, 3)[..., None, None].expand(-1, -1, 1, NUMBERS)
         edge = torch.einsum("btp,bpen->bten", shares, memory.edges).gather(2, which)[:, :, 0]
