@@ -8,7 +8,7 @@ import torch
 
 from training import nano
 from training.learners import TextModel
-from training.packing import length, pack, two_lots
+from training.packing import in_length, length, pack
 from training.samples import MOST_BOXES, Sample
 from vlm.checkpoints import widen
 from vlm.processing import RSUniVLMProcessor
@@ -71,7 +71,7 @@ def test_sequences_in_two_lots_lose_what_they_lose_together() -> None:
     lengths = [length(processor, group) for group in groups]
     text = pack(processor, groups)
     assert (text["input_ids"] != tokenizer.pad_token_id).sum(1).tolist() == lengths
-    lots = two_lots(lengths)
+    lots = in_length(lengths, 2)
     assert sum(count for count, _ in lots) == 4
     assert lots[0][1] == lengths[0]
     assert lots[1][1] < lengths[0]
@@ -81,9 +81,11 @@ def test_sequences_in_two_lots_lose_what_they_lose_together() -> None:
         assert torch.allclose(loss, split[name], atol=1e-5), name
 
 
-def test_two_lots_are_cut_where_least_is_padding() -> None:
-    assert two_lots([9, 9, 2, 2]) == [(2, 9), (2, 2)]
-    assert two_lots([5, 5]) == [(1, 5), (1, 5)]
+def test_lots_are_cut_where_least_is_padding() -> None:
+    assert in_length([9, 9, 2, 2], 2) == [(2, 9), (2, 2)]
+    assert in_length([5, 5], 2) == [(1, 5), (1, 5)]
+    assert in_length([9, 9, 9, 5, 1, 1], 3) == [(3, 9), (1, 5), (2, 1)]
+    assert in_length([4, 4, 4], 1) == [(3, 4)]
 
 
 def test_a_decoder_in_training_is_told_where_a_box_lies_and_which_cells_come_next() -> None:

@@ -7,6 +7,7 @@ are those it would have alone, so that every turn is computed exactly as if it w
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -131,10 +132,14 @@ def length(processor: RSUniVLMProcessor, group: Sequence[Sample]) -> int:
     return rows + sum(map(len, pieces)) + sum(len(question) + len(answer) for _, question, answer in spoken)
 
 
-def two_lots(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """Sequences in falling length cut in two so that least is padding: how many and how long in either lot."""
-    first = min(range(1, len(lengths)), key=lambda cut: cut * lengths[0] + (len(lengths) - cut) * lengths[cut])
-    return [(first, lengths[0]), (len(lengths) - first, lengths[first])]
+def in_length(lengths: Sequence[int], number: int) -> list[tuple[int, int]]:
+    """Sequences in falling length cut in so many lots that least is padding: how many and how long in each lot."""
+
+    def computed(cuts: tuple[int, ...]) -> int:
+        return sum((end - start) * lengths[start] for start, end in itertools.pairwise((0, *cuts, len(lengths))))
+
+    best = min(itertools.combinations(range(1, len(lengths)), number - 1), key=computed)
+    return [(end - start, lengths[start]) for start, end in itertools.pairwise((0, *best, len(lengths)))]
 
 
 def in_lots(text: dict[str, Tensor], lots: Sequence[tuple[int, int]] | None) -> Iterator[dict[str, Tensor]]:

@@ -30,7 +30,7 @@ from training.collage import Collages, collages
 from training.datasets import own, read_all
 from training.lines import Lines
 from training.loop import LOG_EVERY, SAVE_EVERY, Batches, Paused, is_first, processes, train, wait_for_all
-from training.packing import TASK_NUMBERS, length, pack, two_lots
+from training.packing import TASK_NUMBERS, in_length, length, pack
 from training.samples import Asking, Augmentation, Record, Sample, ask, augment
 from training.stages import STAGES, Stage
 from vlm.processing import RSUniVLMProcessor
@@ -39,6 +39,8 @@ from vlm.prompts import Task
 __all__ = ["Mixture", "TextBatches", "WarmupBatches", "is_first", "train", "wait_for_all"]
 
 
+LOTS = 3
+"""In how many lots of like length a step is computed, so that little is padding."""
 PAUSED = 75
 """Exit status of a run that stopped where --pause said: "try again later" in sysexits.h."""
 
@@ -148,8 +150,9 @@ class TextBatches(Batches):
             amounts["tell"] = float((text["edge"][:, 0] >= 0).sum())
         batch: dict[str, Any] = {"text": text, "amounts": amounts}
         # Every process computes as many lots as every other, or weights that are sharded would wait for ever.
-        if self.stage.batch // images // parts > 1 and not self.processor.layout.splits:
-            batch["lots"] = two_lots([lengths[number] for number in order])
+        lots = min(LOTS, self.stage.batch // images // parts)
+        if lots > 1 and not self.processor.layout.splits:
+            batch["lots"] = in_length([lengths[number] for number in order], lots)
         if self.stage.dense:
             batch["dense"] = warmup.collate(records, self.vocabulary, self.size, self.patch)
             heads = batch["dense"].pop("amounts")
