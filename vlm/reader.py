@@ -54,7 +54,6 @@ class Memory:
         return Memory(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-@dataclass
 class Reading:
     """One forward pass, as the reader needs and leaves it.
 
@@ -64,17 +63,24 @@ class Reading:
     first pass, given to those that go on. looks: (batch, length, patches) log shares of the patches that a token looked
     at. odds: (batch, length, patches) log-odds that a patch is of the class asked for, for a token that writes a mask,
     or that it holds the middle of a box asked for. copied: (batch, length, `Reader.columns`).
+
+    No dataclass: where weights are sharded, a layer is given a copy of each dataclass, and what it left would be lost.
     """
 
-    aims: Tensor
-    given: Tensor | None = None
-    image: Tensor | None = None
-    before: Tensor | None = None
-    paired: Tensor | None = None
-    memory: Memory | None = None
-    looks: Tensor | None = None
-    odds: Tensor | None = None
-    copied: Tensor | None = None
+    def __init__(
+        self,
+        aims: Tensor,
+        given: Tensor | None = None,
+        image: Tensor | None = None,
+        before: Tensor | None = None,
+        paired: Tensor | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        self.aims, self.given, self.image, self.before, self.paired = aims, given, image, before, paired
+        self.memory = memory
+        self.looks: Tensor | None = None
+        self.odds: Tensor | None = None
+        self.copied: Tensor | None = None
 
     @classmethod
     def begin(cls, aims: Tensor, given: Tensor, placeholders: Tensor, patches: int) -> Reading:
