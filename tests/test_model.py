@@ -266,6 +266,7 @@ def small_projector_only(config: RSUniVLMConfig) -> RSUniVLMForConditionalGenera
         ({"aspect": "anyres", "grid_pinpoints": [[33, 32]]}, "no multiple of the tile side"),
         ({"merge": "spatial_maxpool2x2"}, "merge 'spatial_maxpool2x2' is not supported"),
         ({"num_experts": 0}, "num_experts must be at least 1"),
+        ({"views": 9}, "views must be in 1..8, not 9"),
         ({"stem": [[8, 0], [24, 1]]}, "a stem of 2 levels makes patches of 4 pixels, 24 wide: the tower wants 8"),
         ({"stem": [[8, 0], [16, 0], [16, 1]]}, "16 wide: the tower wants 8 pixels and 24"),
     ],

@@ -47,6 +47,8 @@ def test_only_what_no_turn_makes_untrue_is_shown_in_views() -> None:
         (Query(Task.CLASSIFY, image, "right of way, forest", ("right of way", "forest")), True),
         (Query(Task.QUESTION, image, "How many ships are there?"), True),
         (Query(Task.QUESTION, image, "Is there a road in the lower part?"), False),
+        (Query(Task.QUESTION, image, "Is there water in the northern half?"), False),
+        (Query(Task.QUESTION, image, "Are there cars in the southwest?"), False),
         (Query(Task.DESCRIBE_CHANGE, image * 2), True),
         (Query(Task.DESCRIBE_REGION, image, "[10, 10, 40, 40]"), False),
         (Query(Task.GROUND, image, "the largest building"), False),

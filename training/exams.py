@@ -774,7 +774,7 @@ def items_of(name: str, root: Path, split: str, limit: int | None = None) -> lis
     """What an exam asks of a split, in fixed order; with a limit, that many drawn by a fixed seed."""
     exam = EXAMS[name]
     if root == GENERATED and not root.is_dir():
-        made = generated("synthetic_pair" if "change" in name else "synthetic_scene", split)
+        made = generated("synthetic_pair" if set(exam.sets) <= set(_PAIRS) else "synthetic_scene", split)
         return drawn(list(exam.items(list(made))), limit)
     records = [
         record

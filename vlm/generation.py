@@ -373,6 +373,7 @@ class RSUniVLM:
 
     @staticmethod
     def _view(query: Query, view: int) -> Query:
+        """The query as it is asked in a view of its images."""
         if view == 0:
             return query
         return replace(query, images=tuple(turned(to_rgb(image), view) for image in query.images))

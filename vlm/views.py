@@ -18,7 +18,9 @@ MOST = 8
 WHOLE = (Task.CLASSIFY, Task.CAPTION, Task.QUESTION, Task.DESCRIBE_CHANGE)
 """Tasks about the whole image, whose answers name no cell of it."""
 PLACED = re.compile(
-    r"\b(top|bottom|upper|lower|right|leftmost|(the|on|at|in|to) left|left (side|part|corner|of))\b", re.I
+    r"\b(top|bottom|upper|lower|right|leftmost|(the|on|at|in|to) left|left (side|part|half|edge|corner|of)"
+    r"|(north|south|east|west)(east|west)?(ern)?)\b",
+    re.I,
 )
 """Words that name a place in the picture, which a turn makes untrue; "has left" is not one."""
 
