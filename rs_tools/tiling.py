@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rs_tools.errors import TooLarge
 from rs_tools.geometry import Box, Window
@@ -23,7 +24,7 @@ COARSER = 3
 LEAST_COARSE = 1 / 3
 """Least longer side, in sides of the next finer level's tiles, of an object that a coarser level may tell of."""
 
-REPEATED = 0.7
+REPEATED = 0.5
 """From this IoU on, a box of an answer is one that the answer has named before."""
 
 MAX_TILES = 4096
@@ -100,6 +101,33 @@ def _spans(length: int, size: int, margin: int) -> list[tuple[int, int, int, int
         length,
     ]
     return [(borders[n], borders[n + 1], start, start + size) for n, start in enumerate(starts)]
+
+
+def blend(seen: Sequence[tuple[Tile, NDArray[np.float32]]]) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+    """For each tile its core, and per pixel of it the mean of what all tiles see there, (height, width).
+
+    seen: tiles of one level, and values (rows, columns) that cover the view of each. A pixel counts the more, the
+    farther it lies from the edges of a view, beyond which the network sees nothing.
+    """
+    views = np.array([(view.left, view.top, view.right, view.bottom) for view in (tile.view for tile, _ in seen)])
+    for tile, _ in seen:
+        core = tile.core
+        total = np.zeros((2, core.height, core.width), np.float32)
+        near = (views[:, 0] < core.right) & (views[:, 2] > core.left)
+        near &= (views[:, 1] < core.bottom) & (views[:, 3] > core.top)
+        for number in np.flatnonzero(near).tolist():
+            view, values = seen[number][0].view, seen[number][1]
+            left, right = max(core.left, view.left), min(core.right, view.right)
+            top, bottom = max(core.top, view.top), min(core.bottom, view.bottom)
+            x, y = np.arange(left, right), np.arange(top, bottom)
+            weight = np.outer(
+                np.minimum(y - view.top + 1, view.bottom - y), np.minimum(x - view.left + 1, view.right - x)
+            )
+            rows = (y - view.top) * values.shape[0] // view.height
+            columns = (x - view.left) * values.shape[1] // view.width
+            part = total[:, top - core.top : bottom - core.top, left - core.left : right - core.left]
+            part += np.stack([weight * values[np.ix_(rows, columns)], weight])
+        yield core, total[0] / total[1]
 
 
 @dataclass(frozen=True)

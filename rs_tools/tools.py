@@ -697,16 +697,27 @@ def _mask(
             raise ValueError(f"the mask has {cells.shape[0]} rows of {cells.shape[1]} cells, and it should be square")
         return cells
 
+    likely: list[tuple[tiling.Tile, NDArray[np.float32]]] = []
     for tile, valid, answer in asking.tiles(scenes, tiles, task, class_name, (class_name,)):
         cells = asking.read(answer, reader)
         if cells is None:
             continue
         core, view = tile.core, tile.view
-        rows = (np.arange(core.top, core.bottom) - view.top) * cells.shape[0] // view.height
-        columns = (np.arange(core.left, core.right) - view.left) * cells.shape[1] // view.width
         seen = valid[core.top - view.top : core.bottom - view.top, core.left - view.left : core.right - view.left]
-        indices[core.top : core.bottom, core.left : core.right] = np.where(seen, cells[np.ix_(rows, columns)], UNREAD)
+        indices[core.top : core.bottom, core.left : core.right] = np.where(seen, 0, UNREAD)
+        likely.append((tile, _likely(cells, answer.each)))
+    for core, blended in tiling.blend(likely):
+        part = indices[core.top : core.bottom, core.left : core.right]
+        part[(part == 0) & (blended >= 0.5)] = 1
     return indices
+
+
+def _likely(cells: NDArray[np.bool_], each: Sequence[float]) -> NDArray[np.float32]:
+    """How likely each cell of a mask is of the class: at least 0.5 where the text says so, less elsewhere."""
+    if len(each) != cells.size:
+        return cells.astype(np.float32)
+    told = np.array(each, np.float32).reshape(cells.shape)
+    return np.where(cells, told.clip(0.5, 1), told.clip(0, 0.499))
 
 
 def _numbers(indices: NDArray[np.uint8]) -> tuple[int, int, float]:

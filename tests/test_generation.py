@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,13 +16,14 @@ from tiny_network import picture, stir, tiny_config, tiny_network
 from vocabularies import merging_tokenizer
 
 from vlm import checkpoints, generation, text_box, text_mask
-from vlm.generation import RSUniVLM, end_tokens, write
+from vlm.generation import RSUniVLM, Written, computes_bfloat16, end_tokens, typical, write
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.pen import KINDS, Aim
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Answer, Granularity, Query, Task, TooLong, list_categories
-from vlm.reader import ACROSS, NUMBERS, RARE, Reading
+from vlm.reader import ACROSS, NUMBERS, RARE, Memory, Reading
+from vlm.views import MOST, turned
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENES = ("airport", "beach", "beach resort", "dense residential")
@@ -261,6 +263,35 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
             RSUniVLM.load(tmp_path, device=device)
 
 
+def test_a_large_network_computes_in_bfloat16_only_where_the_device_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoints.save(network().model, network().processor, tmp_path)
+    monkeypatch.setattr(generation, "LARGE", 0)
+    for able, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(generation, "computes_bfloat16", lambda device, able=able: able)
+        assert RSUniVLM.load(folder, device="cpu").model.dtype == dtype
+    assert computes_bfloat16(torch.device("cpu")) in (True, False)
+
+
+def test_an_image_is_seen_once_for_many_questions_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    able = RSUniVLM(network().model, network().processor)
+    seen: list[int] = []
+    tower = network().model.vision_tower.encoder
+    handle = tower.register_forward_hook(lambda *call: seen.append(len(call[-1].last_hidden_state)))
+    try:
+        one, two = (Query(Task.SEGMENT, (picture(seed),), "water", ("water",)) for seed in (1, 2))
+        first = able.ask([one])
+        again = able.ask([one, two, replace(one, text="road", labels=("road",))])[0]
+        assert sum(seen) == 2
+        monkeypatch.setattr(generation, "KEPT", 0)
+        able.ask([one])
+        assert able.ask([one]) == first
+        assert sum(seen) == 3
+    finally:
+        handle.remove()
+
+
 def test_a_question_that_is_too_long_is_refused_with_the_remedy() -> None:
     names = tuple(f"{number} {'x' * 90}" for number in range(60))
     with pytest.raises(TooLong, match="shorten the text"):
@@ -314,6 +345,7 @@ def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training
                 aims=torch.tensor([aims]),
                 pixel_values=prompt["pixel_values"],
                 granularity=prompt["granularity"],
+                turns=torch.tensor([[0, 0]]) if reader else None,
             ).logits[0, length - 1 :]
         state = guide.start
         for token, log, scores in zip(row.tokens, row.logs, logits, strict=False):
@@ -367,18 +399,99 @@ def test_a_reader_leans_towards_the_class_of_a_mask_when_it_is_asked_and_not_whe
     plain.load_state_dict(model.state_dict())
     batch = processor([Query(Task.SEGMENT, queries()[0].images, "water", ("water",))])
 
-    def told(network: RSUniVLMForConditionalGeneration, learns: bool) -> torch.Tensor:
-        copied: torch.Tensor = network.train(learns)(**batch).reading.copied[0, -1]
+    def told(network: RSUniVLMForConditionalGeneration, asked: bool) -> torch.Tensor:
+        copied: torch.Tensor = network(**batch, turns=torch.tensor([[0, 0]]) if asked else None).reading.copied[0, -1]
         return copied
 
-    torch.testing.assert_close(told(model, True), told(plain, True))
-    leaning, straight = told(model, False)[:8], told(plain, False)[:8]  # runs of the class, then of others
+    torch.testing.assert_close(told(model, False), told(plain, False))
+    leaning, straight = told(model, True)[:8], told(plain, True)[:8]  # runs of the class, then of others
     assert (leaning[:4].logsumexp(0) - leaning[4:].logsumexp(0)) > (
         straight[:4].logsumexp(0) - straight[4:].logsumexp(0)
     )
     with torch.no_grad():
         plain.language_model.layers[-1].reader.rarity[0] += 1
-    torch.testing.assert_close(told(plain, False)[:8], leaning)
+    torch.testing.assert_close(told(plain, True)[:8], leaning)
+
+
+def test_a_reader_learns_from_all_views_where_things_lie_in_the_first() -> None:
+    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    stir(model)
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    query = Query(Task.GROUND, (image,), "ship")
+    views = [replace(query, images=(turned(image, view),)) for view in range(MOST)]
+    alone = [model(**processor([view]), turns=torch.tensor([[0, 0]])).reading.memory for view in views]
+    together = model(**processor(views), turns=torch.tensor([[0, view] for view in range(MOST)])).reading.memory
+
+    def upright(values: torch.Tensor, view: int) -> torch.Tensor:
+        grid = values.view(4, 4, *values.shape[1:])
+        return torch.rot90(grid.flip(1) if view >= 4 else grid, -(view % 4)).flatten(0, 1)
+
+    odds = torch.stack([upright(memory.odds[0], view) for view, memory in enumerate(alone)])
+    torch.testing.assert_close(together.odds[0], odds.mean(0))
+    assert odds.std(0).max() > 1e-3
+
+
+def test_a_reader_turns_the_edges_that_it_saw_in_views_back_into_those_of_the_image() -> None:
+    model, _ = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    reader = model.language_model.layers[-1].reader
+    box, row, column = (10, 20, 70, 40), 1, 1  # with its middle in that patch of four by four
+    edges = torch.zeros(MOST, 16, 4, NUMBERS)
+    for view in range(MOST):
+        image = np.zeros((100, 100), np.uint8)
+        image[box[1] : box[3], box[0] : box[2]] = 1
+        rows, columns = (np.flatnonzero(turned(image, view).any(axis)) for axis in (1, 0))
+        seen = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        patch = np.zeros((4, 4), np.int64)
+        patch[row, column] = 1
+        place = int(turned(patch, view).argmax())
+        for side, number in enumerate(seen):
+            edges[view, place, side, int(number)] = 1
+    blank = torch.zeros(MOST, 16, 1)
+    memory = Memory(blank, blank, blank, blank, edges, torch.zeros(MOST, 16))
+    turns = torch.tensor([[0, view] for view in range(MOST)])
+    found = reader.agreed(memory, turns).edges[0, 4 * row + column]
+    assert found.argmax(-1).tolist() == list(box)
+    assert found.sum(-1).tolist() == pytest.approx([1.0] * 4)
+
+
+def test_the_most_typical_draft_is_like_the_others_and_not_unlikely() -> None:
+    def draft(tokens: str, chance: float) -> Written:
+        return Written(tuple(map(ord, tokens)), (math.log(chance),) * (len(tokens) + 1), True)
+
+    often, odd = draft("abcdef", 0.5), draft("uvwxyz", 0.5)
+    assert typical([odd, often, draft("abcdeg", 0.5), draft("abcdefg", 0.5)]) == often
+    assert typical([odd]) == odd
+    assert typical([odd, draft("lmnopq", 0.9)]).logs[0] == math.log(0.9)
+    assert typical([draft("", 0.9), draft("", 0.8)]).logs == (math.log(0.9),)
+
+
+def test_drafts_are_drawn_alike_whatever_is_asked_beside_and_the_first_is_the_likeliest() -> None:
+    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    stir(model)
+    asked = [Query(Task.CAPTION, (picture(seed, 40, 40),)) for seed in range(2)]
+
+    def ask(queries: list[Query], drafts: int) -> list[Answer]:
+        able = RSUniVLM(model, processor)
+        able.drafts = drafts
+        return able.ask(queries, max_new_tokens=12)
+
+    seen: list[list[Written]] = []
+    kept = generation.typical
+
+    def spy(drafts: list[Written]) -> Written:
+        seen.append(drafts)
+        return kept(drafts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation, "typical", spy)
+        together = ask(asked, 5)
+        alone = [ask([query], 5)[0] for query in asked]
+        greedy = ask(asked, 1)
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    assert len({draft.tokens for draft in seen[0]}) > 1
+    assert [[draft.tokens for draft in drafts] for drafts in seen[:2]] == [[d.tokens for d in ds] for ds in seen[2:4]]
+    assert [drafts[0].tokens for drafts in seen[:2]] == [drafts[0].tokens for drafts in seen[4:]]
+    assert [answer.text for answer in greedy] == [processor.read([list(ds[0].tokens)])[0].strip() for ds in seen[:2]]
 
 
 def test_what_a_reader_tells_of_a_run_is_how_likely_it_ends_after_each_cell() -> None:

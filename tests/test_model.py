@@ -243,7 +243,7 @@ def test_an_image_of_any_size_gives_as_many_rows_as_it_has_placeholders(width, h
     assert len(tiles) == layout.tiles((width, height))
     model = small_projector_only(config)
     pixels = torch.zeros(len(tiles), 3, 32, 32)
-    assert len(model.image_rows(pixels, [(width, height)])) == layout.rows((width, height))
+    assert len(model.image_rows(model.image_features(pixels), [(width, height)])) == layout.rows((width, height))
 
 
 _BUILT: dict[str, RSUniVLMForConditionalGeneration] = {}
@@ -267,6 +267,7 @@ def small_projector_only(config: RSUniVLMConfig) -> RSUniVLMForConditionalGenera
         ({"merge": "spatial_maxpool2x2"}, "merge 'spatial_maxpool2x2' is not supported"),
         ({"num_experts": 0}, "num_experts must be at least 1"),
         ({"views": 9}, "views must be in 1..8, not 9"),
+        ({"drafts": 0}, "drafts must be in 1..64, not 0"),
         ({"stem": [[8, 0], [24, 1]]}, "a stem of 2 levels makes patches of 4 pixels, 24 wide: the tower wants 8"),
         ({"stem": [[8, 0], [16, 0], [16, 1]]}, "16 wide: the tower wants 8 pixels and 24"),
     ],
@@ -296,7 +297,7 @@ def test_the_newline_row_follows_every_image_when_the_merge_says_so() -> None:
     assert not hasattr(plain, "image_newline")
     batch = processor([Query(Task.DESCRIBE_CHANGE, (picture(0), picture(1)))])
     assert (batch["input_ids"] == processor.image_token_id).sum() == 2 * (16 + 1)
-    rows = model.image_rows(batch["pixel_values"])
+    rows = model.image_rows(model.image_features(batch["pixel_values"]))
     assert torch.equal(rows[16], model.image_newline)
     assert torch.equal(rows[33], model.image_newline)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rs_tools.errors import TooLarge
 from rs_tools.geometry import Box, Window
-from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, cover, distinct, levels, merge
+from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, blend, cover, distinct, levels, merge
 
 lengths = st.integers(1, 3000)
 sizes = st.sampled_from([8, 31, 96, 256, 384])
@@ -176,3 +176,31 @@ def test_boxes_of_one_answer_are_never_merged() -> None:
 def test_a_box_that_an_answer_repeats_is_one_object_and_neighbours_stay_two() -> None:
     plane, again, neighbour = Box(10, 10, 30, 30), Box(11, 10, 30, 30), Box(18, 10, 38, 30)
     assert distinct([plane, again, neighbour, plane]) == [plane, neighbour]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(20, 400), st.integers(20, 400), st.integers(16, 90))
+def test_what_tiles_agree_on_is_blended_to_itself_in_every_pixel(width: int, height: int, size: int) -> None:
+    tiles = cover(width, height, size)
+    ramp = np.linspace(0, 1, width, dtype=np.float32)[None].repeat(height, 0)
+    seen = [(t, ramp[t.view.top : t.view.bottom, t.view.left : t.view.right]) for t in tiles]
+    found = np.full((height, width), np.nan, np.float32)
+    for core, values in blend(seen):
+        found[core.top : core.bottom, core.left : core.right] = values
+    np.testing.assert_allclose(found, ramp, atol=1e-5)
+
+
+def test_where_tiles_differ_the_one_that_sees_more_around_a_pixel_counts_more() -> None:
+    left, right = cover(160, 100, 100)
+    (_, one), (_, two) = blend([(left, np.zeros((2, 2), np.float32)), (right, np.ones((2, 2), np.float32))])
+    whole = np.concatenate([one, two], 1)
+    assert whole.shape == (100, 160)
+    assert (whole[:, : right.view.left] == 0).all()
+    assert (whole[:, left.view.right :] == 1).all()
+    between = whole[50, right.view.left : left.view.right]
+    assert (np.diff(between) > 0).all()
+    assert between[: len(between) // 2].max() < 0.5 < between[-(len(between) // 2) :].min()
+    # A tile whose answer could not be read leaves what its neighbours own to them alone.
+    ((core, alone),) = blend([(left, np.zeros((2, 2), np.float32))])
+    assert core == left.core
+    assert not alone.any()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rs_tools.geometry import Box
+from training import synthetic
+from training.samples import load_image
+from vlm import text_box, text_mask
 from vlm.generation import RSUniVLM
 from vlm.prompts import Query, Task
 from vlm.views import MOST, stays_true, turned
@@ -51,8 +55,9 @@ def test_only_what_no_turn_makes_untrue_is_shown_in_views() -> None:
         (Query(Task.QUESTION, image, "Are there cars in the southwest?"), False),
         (Query(Task.DESCRIBE_CHANGE, image * 2), True),
         (Query(Task.DESCRIBE_REGION, image, "[10, 10, 40, 40]"), False),
-        (Query(Task.GROUND, image, "the largest building"), False),
-        (Query(Task.SEGMENT, image, "water", ("water",)), False),
+        (Query(Task.GROUND, image, "the largest building"), True),
+        (Query(Task.GROUND, image, "the building at the top"), False),
+        (Query(Task.SEGMENT, image, "water", ("water",)), True),
     ):
         assert stays_true(query) == true, query
 
@@ -67,3 +72,29 @@ def test_mixed_tasks_in_views_are_answered_as_each_alone(seeing: RSUniVLM) -> No
     ]
     for one, other in zip(seeing.ask(asked), [seeing.ask([query])[0] for query in asked], strict=True):
         assert (one.text, one.confidence) == (other.text, pytest.approx(other.confidence, abs=1e-3))
+
+
+def test_boxes_and_masks_of_a_turned_image_are_those_of_the_image_turned(seeing: RSUniVLM) -> None:
+    town = load_image(synthetic.scene(3).images[0])
+    asked = [Query(Task.GROUND, (turned(town, view),), "building") for view in (0, 2)]
+    asked += [Query(Task.SEGMENT, (turned(scene(), view),), "water", ("water",)) for view in (0, 3, 5)]
+    first, opposite, mask, *masks = seeing.ask(asked)
+    boxes = text_box.decode(first.text)
+    assert boxes
+    back = [(100 - b[2], 100 - b[3], 100 - b[0], 100 - b[1]) for b in text_box.decode(opposite.text)]
+    assert abs(len(back) - len(boxes)) <= 1
+    same = [max(Box(*one).iou(Box(*other)) for other in back) for one in boxes]
+    assert sum(iou > 0.5 for iou in same) >= 0.7 * len(boxes)  # One that is left out moves where the next is sought.
+    cells = text_mask.decode(mask.text, "water")
+    assert 0 < cells.mean() < 1
+    for view, other in zip((3, 5), masks, strict=True):
+        assert (text_mask.decode(other.text, "water") == turned(cells, view)).mean() > 0.95
+        told = turned(np.array(mask.each).reshape(cells.shape), view)
+        assert np.array(other.each).reshape(cells.shape) == pytest.approx(told, abs=1e-3)
+
+
+def test_a_mask_says_how_likely_each_of_its_cells_is(seeing: RSUniVLM) -> None:
+    (answer,) = seeing.ask([Query(Task.SEGMENT, (scene(),), "water", ("water",))])
+    cells, likely = text_mask.decode(answer.text, "water"), np.array(answer.each)
+    assert ((likely.reshape(cells.shape) > 0.5) == cells).mean() > 0.95
+    assert answer.confidence == pytest.approx(np.maximum(likely, 1 - likely).mean())

@@ -34,6 +34,7 @@ from training.packing import OF_TOKENS, in_lots, pack
 from training.stages import STAGES, Stage
 from training.synthetic import MASK_CLASSES, pair, scene
 from training.train import Mixture, TextBatches, WarmupBatches
+from vlm.generation import computes_bfloat16
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import TASKS, Query, Task
@@ -112,9 +113,11 @@ def answers(names: Sequence[str], rounds: int, batch: int) -> None:
 
 
 def peak_flops(device: torch.device, side: int = 0) -> float:
-    """Floating point operations a second of a bfloat16 matrix product on this device: the best of several."""
+    """Floating point operations a second of a matrix product on this device, in what training computes in: the best of
+    several.
+    """
     side = side or (8192 if device.type == "cuda" else 2048)
-    one = torch.randn(side, side, dtype=torch.bfloat16, device=device)
+    one = torch.randn(side, side, dtype=arithmetic(device), device=device)
 
     def product() -> None:
         for _ in range(4):
@@ -123,6 +126,11 @@ def peak_flops(device: torch.device, side: int = 0) -> float:
 
     product()
     return 4 * 2 * side**3 / min(seconds(product) for _ in range(5))
+
+
+def arithmetic(device: torch.device) -> torch.dtype:
+    """What training computes in on this device."""
+    return torch.bfloat16 if computes_bfloat16(device) else torch.float32
 
 
 def wait_for(device: torch.device) -> None:
@@ -181,7 +189,7 @@ def real_steps(
     optimizers = freeze(module, stage)
 
     def forward_backward(batch: dict[str, Any]) -> None:
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device)):
             losses = module(to_device({name: value for name, value in batch.items() if name != "amounts"}, device))
         torch.stack(list(losses.values())).sum().backward()
 
@@ -223,9 +231,7 @@ def real_steps(
         rates += [f"{asked / (waited + computed):.1f} samples/s", f"{padding / total:.1%} of the tokens padding"]
     rates += [f"{waited / (waited + computed):.1%} of the time waiting for data"]
     print(f"stage {stage.name}, whole steps: {', '.join(rates)}")
-    print(
-        f"{work / computed / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s, a bfloat16 matrix product measured on this device:"
-    )
+    print(f"{work / computed / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s, a product of {arithmetic(device)} matrices here:")
     print(
         f"model FLOP utilisation {work / computed / peak:.1%} while computing, {work / images / 1e9:.2f} GFLOP an image"
     )
@@ -251,7 +257,7 @@ def packed_or_not(
 
     def step(batch: dict[str, Any], kind: str) -> None:
         asked[kind] += answers_in(batch["labels"], end)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device)):
             model(**to_device(batch, device)).loss.backward()
         model.zero_grad()
         wait_for(device)

@@ -3,8 +3,9 @@
 How many processes there are, and whether the weights are sharded over them, is for Hugging Face accelerate to say:
 `torchrun` and `accelerate launch` both start it (several processes on CPUs: `torchrun`, as accelerate wants mpirun
 there), FSDP (fsdp_version 2) comes from accelerate's own configuration file, with
-`fsdp_transformer_layer_cls_to_wrap: GranularityLayer,SiglipEncoderLayer`. Arithmetic is bfloat16 under autocast, unless
-ACCELERATE_MIXED_PRECISION, which `accelerate launch` sets, says otherwise.
+`fsdp_transformer_layer_cls_to_wrap: GranularityLayer,SiglipEncoderLayer`. Arithmetic is bfloat16 under autocast where
+the device has instructions for it, else float32, unless ACCELERATE_MIXED_PRECISION, which `accelerate launch` sets,
+says otherwise.
 
 A step is the same whatever it is split over. Its samples are drawn by seed and step for all processes together, and
 part p of n takes every n-th of them. Each loss is a mean over what is known (labelled tokens, cells with a label, ...),
@@ -34,6 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.curves import Curves, clock_time
 from training.stages import Stage
+from vlm.generation import computes_bfloat16
 from vlm.prompts import Task
 
 SAVE_EVERY = 600.0
@@ -124,9 +126,11 @@ def accelerator() -> Accelerator:
     # Losses leave out heads and experts that a batch does not ask for. Measured on two CPU processes: as fast as
     # one flat all-reduce of our own.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = "bf16" if computes_bfloat16(device) else "no"
     found = Accelerator(
-        mixed_precision=None if "ACCELERATE_MIXED_PRECISION" in os.environ else "bf16",
-        cpu=not torch.cuda.is_available(),
+        mixed_precision=None if "ACCELERATE_MIXED_PRECISION" in os.environ else precision,
+        cpu=device.type == "cpu",
         kwargs_handlers=[unused],
     )
     kind = found.distributed_type

@@ -30,8 +30,9 @@ SIZE = 192  # pixels, square
 PATCH = 16
 GRID = SIZE // PATCH  # mask cells a side: one per patch
 CELLS_AT = 1024  # rotary position of a mask's first cell, beyond any question
+DRAFTS = 16  # of a caption
 VIEWS = 4  # the quarter turns; all eight views take twice the time
-LEAN = 1.0  # log-odds by which its cells are overrated in masks, chosen on the val splits
+LEAN, BOX_LEAN = 1.0, 0.4  # log-odds by which cells and middles of boxes are overrated, chosen on the val splits
 READER = 64  # width of its queries and keys, see vlm.reader
 TILE = 176  # native pixels of a large raster that one query sees
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
@@ -170,7 +171,9 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
         cells_at=CELLS_AT,
         reader=READER,
         lean=LEAN,
+        box_lean=BOX_LEAN,
         views=VIEWS,
+        drafts=DRAFTS,
         tie_word_embeddings=True,
     )
     model = RSUniVLMForConditionalGeneration._from_config(config, attn_implementation="sdpa")

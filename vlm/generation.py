@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlm import checkpoints
+from vlm import checkpoints, text_box
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.pen import BoxPen, MaskPen
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, to_rgb
 from vlm.prompts import Answer, Query, Task, TooLong
 from vlm.reader import Memory
-from vlm.views import stays_true, turned
+from vlm.views import PLACES, stays_true, turned
 
 EMBEDDED = Path(__file__).parent / "nano"
-LARGE = 1_000_000_000  # bytes of weights from which bfloat16 is the default
+LARGE = 1_000_000_000  # bytes of weights from which bfloat16 is the default, where it is fast
 
 WORDS = {
     Task.CAPTION: 256,
@@ -36,6 +38,12 @@ WORDS = {
     Task.DESCRIBE_REGION: 128,
 }
 """Most tokens of an answer that no grammar bounds; masks get eight for each cell."""
+KEPT = 2**28
+"""Most bytes of what was seen of images that are kept for further questions."""
+WARMTH = 0.7
+"""The temperature at which drafts are drawn."""
+GRAMS = 4
+"""By so many tokens in a row drafts are compared."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +52,23 @@ class Written:
 
     tokens: without the end token. logs: natural logarithm of the probability of each choice made, the end token's
     included where it was chosen; of a number of a box, that of one within `vlm.grammar.NEAR`. finished: False when the
-    answer was cut at its limit.
+    answer was cut at its limit. patches: how likely each patch, row by row, is of the class asked for, or holds the
+    middle of a box; () from a network without a reader.
     """
 
     tokens: tuple[int, ...]
     logs: tuple[float, ...]
     finished: bool
+    patches: tuple[float, ...] = ()
 
 
 @dataclass
 class _Row:
-    """One answer in the making: `number` is its row in the first batch, `limit` its most tokens.
+    """One draft of an answer in the making: `number` is the answer's in the batch, `limit` its most tokens; draft 0
+    takes what is likeliest, the others are drawn.
 
-    position: rotary position of the last token, kept only for networks with `cells_at`; pen: where on the cells it is.
+    position: rotary position of the last token, kept only for networks with `cells_at`; pen: where on the cells it is;
+    patches: see `Written`.
     """
 
     number: int
@@ -68,6 +80,18 @@ class _Row:
     finished: bool = False
     position: int = 0
     pen: MaskPen | BoxPen | None = None
+    patches: tuple[float, ...] = ()
+    draft: int = 0
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Equal for rows that write one draft together."""
+        return self.number, self.draft
+
+    @property
+    def written(self) -> Written:
+        """What is written so far."""
+        return Written(tuple(self.tokens), tuple(self.logs), self.finished, self.patches)
 
     def take(self, token: int, log: float, ends: frozenset[int]) -> bool:
         """Append a token; returns whether the answer goes on."""
@@ -91,12 +115,15 @@ def write(
     pens: Sequence[MaskPen | BoxPen | None] = (),
     pieces: Sequence[str] = (),
     views: Sequence[int] = (),
+    drafts: Sequence[int] = (),
 ) -> list[Written]:
-    """Greedy decoding of a left-padded batch of the processor, on the model's device.
+    """Greedy decoding, but for drafts, of a left-padded batch of the processor, on the model's device.
 
     limits: most tokens of each answer. guides: the grammar of each answer, None for free text. pens, pieces: the
-    processor's, for a network with `cells_at`. views: how many rows of the batch, one after the other, write each
-    answer together, by the mean of what they find likely; 1 each by default.
+    processor's, for a network with `cells_at`. views: how many rows of the batch, one after the other, show each
+    answer's images in the first so many of `vlm.views`; 1 each by default. They write it together, by the mean of what
+    they find likely; but an answer with a pen is written by the first, after its reader has learned what all see.
+    drafts: how often each answer is written, of which the most `typical` is returned; 1 each by default.
     Free rows follow the model's generation settings exactly as transformers' `generate` would from embeddings: the
     repetition penalty weighs every id already written in the answer, and ends at any of the end tokens. Rows with a
     guide know no penalty, for it would wreck text that repeats itself by nature, such as runs of a mask. A row that
@@ -120,7 +147,11 @@ def write(
     if placed:
         for line, position in zip(rows, inputs["position_ids"][:, -1].tolist(), strict=True):
             line.position, line.pen = position, pens[line.number]
-    done: dict[int, Written] = {}
+    done: dict[tuple[int, int], Written] = {}
+    firsts = [numbers.index(number) for number in numbers]
+    if model.config.reader:
+        turns = [(first, place - first) for place, first in enumerate(firsts)]
+        inputs["turns"] = torch.tensor(turns, device=device)
     output = model(
         **inputs,
         attention_mask=mask if masked else None,
@@ -128,29 +159,48 @@ def write(
         use_cache=True,
         logits_to_keep=1,
     )
-    cache = output.past_key_values
+    cache, logits = output.past_key_values, output.logits[:, -1].float()
     if output.reading is not None:
         memory = output.reading.memory
-    seen = torch.zeros(output.logits.shape[0], output.logits.shape[-1], dtype=torch.bool, device=device)
-    while True:
-        logits = _agreed(output.logits[:, -1].float(), [row.number for row in rows])
-        tokens, logs = _choose(logits, rows, seen, penalty)
+        assert memory is not None
+        assert memory.odds is not None
+        for row, odds in zip(rows, memory.odds.sigmoid().tolist(), strict=True):
+            row.patches = tuple(odds)
+    seen = torch.zeros(logits.shape, dtype=torch.bool, device=device)
+
+    def keep(places: list[int]) -> None:
+        nonlocal rows, mask, granularity, seen, memory
+        rows = [rows[place] for place in places]
+        chosen = torch.tensor(places, device=device)
+        mask, granularity, seen = mask[chosen], granularity[chosen], seen[chosen]
+        cache.batch_select_indices(chosen)
+        memory = None if memory is None else memory.of(chosen)
+
+    if memory is not None:
+        writing = [place for place, row in enumerate(rows) if row.pen is None or firsts[place] == place]
+        if len(writing) < len(rows):
+            keep(writing)
+            logits = logits[torch.tensor(writing, device=device)]
+    if any(count > 1 for count in drafts):
+        copies = [(place, draft) for place, row in enumerate(rows) for draft in range(drafts[row.number])]
+        keep([place for place, _ in copies])
+        rows = [replace(row, draft=draft, tokens=[], logs=[]) for row, (_, draft) in zip(rows, copies, strict=True)]
+        logits = logits[torch.tensor([place for place, _ in copies], device=device)]
+    for step in itertools.count():
+        tokens, logs = _choose(_agreed(logits, [row.key for row in rows]), rows, seen, penalty, step)
         kept = [
             place
             for place, (row, token, log) in enumerate(zip(rows, tokens, logs, strict=True))
             if row.take(token, log, ends)
         ]
         if len(kept) < len(rows):
-            for row in set(range(len(rows))) - set(kept):
-                done[rows[row].number] = Written(tuple(rows[row].tokens), tuple(rows[row].logs), rows[row].finished)
+            for place in set(range(len(rows))) - set(kept):
+                done[rows[place].key] = rows[place].written
             if not kept:
-                return [done[number] for number in range(len(limits))]
-            rows = [rows[place] for place in kept]
+                counts = drafts or [1] * len(limits)
+                return [typical([done[number, draft] for draft in range(n)]) for number, n in enumerate(counts)]
+            keep(kept)
             tokens = [tokens[place] for place in kept]
-            chosen = torch.tensor(kept, device=device)
-            mask, granularity, seen = mask[chosen], granularity[chosen], seen[chosen]
-            cache.batch_select_indices(chosen)
-            memory = None if memory is None else memory.of(chosen)
         latest = torch.tensor(tokens, device=device)[:, None]
         if penalty != 1.0:
             seen.scatter_(1, latest, True)
@@ -172,20 +222,62 @@ def write(
             use_cache=True,
             logits_to_keep=1,
         )
+        logits = output.logits[:, -1].float()
+    raise AssertionError("numbers do not end")
 
 
-def _agreed(logits: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Logits (rows, vocabulary), for rows of one answer number those of the mean of their probabilities."""
-    if len(set(numbers)) == len(numbers):
+def typical(drafts: Sequence[Written]) -> Written:
+    """The draft that is most like the others, and not made of unlikely words (minimum Bayes risk decoding,
+    https://arxiv.org/abs/2108.04718): by the cosine of their counts of one to `GRAMS` tokens in a row, which forgives
+    little difference in length, plus the mean logarithm of its probabilities.
+    """
+    if len(drafts) == 1:
+        return drafts[0]
+    grams = [
+        [Counter(zip(*(draft.tokens[n:] for n in range(size)), strict=False)) for size in range(1, GRAMS + 1)]
+        for draft in drafts
+    ]
+
+    def alike(one: int, other: int) -> float:
+        apart = len(drafts[one].tokens) - len(drafts[other].tokens)
+        found = 0.0
+        for mine, yours in zip(grams[one], grams[other], strict=True):
+            shared = sum(count * yours[gram] for gram, count in mine.items())
+            sizes = sum(n * n for n in mine.values()) * sum(n * n for n in yours.values())
+            found += shared / math.sqrt(sizes) if sizes else 0.0
+        return found / GRAMS * math.exp(-apart * apart / 72)
+
+    def worth(number: int) -> float:
+        others = [alike(number, other) for other in range(len(drafts)) if other != number]
+        logs = drafts[number].logs
+        return sum(others) / len(others) + sum(logs) / len(logs)
+
+    return drafts[max(range(len(drafts)), key=worth)]
+
+
+@lru_cache(maxsize=4096)
+def _dice(draft: int, step: int, width: int) -> Tensor:
+    """Gumbel noise (width,), which makes the likeliest a draw: of a draft and a step always the same, so that a query
+    is always answered alike, whatever it is asked together with.
+    """
+    generator = torch.Generator().manual_seed(draft * 10_000 + step)
+    return -torch.empty(width).exponential_(generator=generator).log()
+
+
+def _agreed(logits: Tensor, keys: Sequence[Hashable]) -> Tensor:
+    """Logits (rows, vocabulary), for rows of one key those of the mean of their probabilities."""
+    if len(set(keys)) == len(keys):
         return logits
-    order = {number: place for place, number in enumerate(dict.fromkeys(numbers))}
-    group = torch.tensor([order[number] for number in numbers], device=logits.device)
+    order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    group = torch.tensor([order[key] for key in keys], device=logits.device)
     total = logits.new_zeros(len(order), logits.shape[-1]).index_add(0, group, logits.softmax(dim=-1))
     mean: Tensor = total / group.bincount()[:, None]
     return mean.clamp(min=1e-30).log()[group]
 
 
-def _choose(logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float) -> tuple[list[int], list[float]]:
+def _choose(
+    logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float, step: int
+) -> tuple[list[int], list[float]]:
     """The next token of each row and the logarithm of its probability, from logits of shape (rows, vocabulary)."""
     guided = [place for place, row in enumerate(rows) if row.guide is not None]
     free = [place for place, row in enumerate(rows) if row.guide is None]
@@ -196,6 +288,11 @@ def _choose(logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float) 
         if penalty != 1.0:
             written = seen if not guided else seen[free]
             weighed = torch.where(written, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
+        drawn = [place for place, row in enumerate(free) if rows[row].draft]
+        if drawn:
+            dice = [_dice(rows[free[place]].draft, step, scores.shape[-1]) for place in drawn]
+            weighed = weighed.clone()
+            weighed[drawn] = weighed[drawn] / WARMTH + torch.stack(dice).to(weighed.device)
         best = weighed.argmax(dim=-1, keepdim=True)
         chances = scores.gather(1, best) - scores.logsumexp(dim=-1, keepdim=True)
         for place, token, log in zip(free, best[:, 0].tolist(), chances[:, 0].tolist(), strict=True):
@@ -255,12 +352,24 @@ def usable(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16. A CPU without them (AVX2, say) multiplies matrices of it some
+    eighty times as slowly as those of float32.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return True
+    able = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return able and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class RSUniVLM:
     """A loaded network that answers queries; safe to share between threads, which take turns.
 
-    name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer about the
-    whole of it; 1 is the fastest. tile_size: side in pixels of the window of a large raster that one query should see.
-    mask_grid: rows and columns of its masks.
+    name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer; drafts: how
+    often a caption is written before the most typical is told; 1 is the fastest. tile_size: side in pixels of the
+    window of a large raster that one query should see. mask_grid: rows and columns of its masks.
     """
 
     def __init__(
@@ -282,9 +391,11 @@ class RSUniVLM:
         self.constrained = constrained
         self.max_batch = max_batch
         self.views = int(model.config.views)
+        self.drafts = int(model.config.drafts)
         self.tile_size = int(model.config.tile_pixels)
         self.mask_grid = int(model.config.mask_grid)
         self._lock = threading.Lock()
+        self._seen: OrderedDict[bytes, Tensor] = OrderedDict()
         self._vocabulary: Vocabulary | None = None
         self._guides: OrderedDict[tuple[str, tuple[str, ...]], Guide[Any]] = OrderedDict()
 
@@ -302,7 +413,8 @@ class RSUniVLM:
         """Load a checkpoint.
 
         source: "embedded" (the small one in this package), "published" (the authors', from the hub), a folder, or a hub
-        id. device: cuda if there is one, else cpu. dtype: bfloat16 for large checkpoints, else float32.
+        id. device: cuda if there is one, else cpu. dtype: bfloat16 for large checkpoints where the device computes
+        in it, else float32.
         constrained: whether answers of a fixed form are kept to it; False decodes everything as the reference does.
         max_batch: most queries in one forward pass. Raises FileNotFoundError where there is no checkpoint, ValueError
         where the checkpoint, the device or the dtype is not what it should be.
@@ -321,7 +433,7 @@ class RSUniVLM:
         device = usable(device)
         if dtype is None:
             size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-            dtype = torch.bfloat16 if size > LARGE else torch.float32
+            dtype = torch.bfloat16 if size > LARGE and computes_bfloat16(device) else torch.float32
         model, processor = checkpoints.load(folder, device=device, dtype=dtype)
         return cls(model, processor, name=name, constrained=constrained, max_batch=max_batch)
 
@@ -344,13 +456,16 @@ class RSUniVLM:
             for query, guide in zip(queries, guides, strict=True)
         ]
         views = [self._views(query) for query in queries]
+        drafts = [self.drafts if query.task == Task.CAPTION and not query.labels else 1 for query in queries]
         order = list(range(len(queries)))
         if sum(views) > self.max_batch:  # rows of like length together
             order.sort(key=lambda i: (self._expected(queries[i]), len(queries[i].images)))
-        for places in self._batches(order, views):
+        rows = [shown * -(-written // 4) for shown, written in zip(views, drafts, strict=True)]
+        for places in self._batches(order, rows):
             with self._lock:
                 shown = [self._view(queries[place], view) for place in places for view in range(views[place])]
                 batch = dict(self.processor(shown))
+                batch["features"] = self._features(batch.pop("pixel_values"))
                 lengths = batch["attention_mask"].sum(dim=1).tolist()
                 firsts = itertools.accumulate([views[place] for place in places[:-1]], initial=0)
                 room = [self.processor.max_rows - int(lengths[first]) for first in firsts]
@@ -362,14 +477,33 @@ class RSUniVLM:
                     [self.processor.pen(queries[place].message, queries[place].expert) for place in places],
                     self.processor.pieces if self.processor.cells_at else (),
                     [views[place] for place in places],
+                    [drafts[place] for place in places],
                 )
                 for place, row in zip(places, written, strict=True):
                     answers[place] = self._answer(row, guides[place], queries[place].task)
         return [answers[place] for place in range(len(queries))]
 
+    @torch.inference_mode()
+    def _features(self, tiles: Tensor) -> Tensor:
+        """`image_features` of tiles (tiles, 3, side, side), on the model's device; those asked about last are kept, so
+        that the next question about the same image need not see it again.
+        """
+        keys = [hashlib.blake2b(tile.numpy(), digest_size=16).digest() for tile in tiles]
+        new = {key: place for place, key in enumerate(keys) if key not in self._seen}
+        if new:
+            found = self.model.image_features(tiles[list(new.values())].to(self.model.device, self.model.dtype))
+            self._seen.update(zip(new, found.unbind(), strict=True))
+        for key in keys:
+            self._seen.move_to_end(key)
+        features = torch.stack([self._seen[key] for key in keys])
+        while len(self._seen) * features[0].nbytes > KEPT:
+            self._seen.popitem(last=False)
+        return features
+
     def _views(self, query: Query) -> int:
         """In how many views a query's images are shown."""
-        return self.views if stays_true(query) else 1
+        able = query.task not in PLACES or (self.constrained and self.model.config.reader)
+        return self.views if able and stays_true(query) else 1
 
     @staticmethod
     def _view(query: Query, view: int) -> Query:
@@ -378,11 +512,13 @@ class RSUniVLM:
             return query
         return replace(query, images=tuple(turned(to_rgb(image), view) for image in query.images))
 
-    def _batches(self, order: Sequence[int], views: Sequence[int]) -> Iterator[list[int]]:
-        """The queries in this order, in lots of at most `max_batch` rows, or of one query that has more."""
+    def _batches(self, order: Sequence[int], rows: Sequence[int]) -> Iterator[list[int]]:
+        """The queries in this order, in lots of at most `max_batch` rows, or of one query that has more. (A row that
+        only writes, after all images were seen, counts as a quarter of one.)
+        """
         lot: list[int] = []
         for place in order:
-            if lot and sum(views[one] for one in lot) + views[place] > self.max_batch:
+            if lot and sum(rows[one] for one in lot) + rows[place] > self.max_batch:
                 yield lot
                 lot = []
             lot.append(place)
@@ -390,27 +526,34 @@ class RSUniVLM:
             yield lot
 
     def _answer(self, row: Written, guide: Guide[Any] | None, task: Task) -> Answer:
-        whole = guide is not None and isinstance(guide.grammar, ChoiceGrammar)
+        grammar = None if guide is None else guide.grammar
         text = self.processor.read([list(row.tokens)])[0].strip() if guide is None else guide.text(row.tokens)
         line = (self.model.config.calibration or {}).get(kind_of_answer(task, text))
 
-        def confidence(logs: Sequence[float]) -> float:
-            own = min(math.exp(sum(logs) / (1 if whole else len(logs))), 1.0)
+        def confidence(own: float) -> float:
             return own if line is None else calibrated(own, line)
 
-        boxes = guide is not None and isinstance(guide.grammar, BoxGrammar)
-        each = tuple(confidence(logs) for logs in self._by_box(row)) if boxes else ()
-        return Answer(text, confidence(row.logs), row.finished, each)
+        each: tuple[float, ...] = ()
+        own = math.exp(sum(row.logs) / (1 if isinstance(grammar, ChoiceGrammar) else len(row.logs)))
+        if isinstance(grammar, BoxGrammar):
+            each = tuple(confidence(sure) for sure in self._by_box(row, text))
+        elif isinstance(grammar, MaskGrammar) and row.patches:
+            each = row.patches
+            own = sum(max(chance, 1 - chance) for chance in each) / len(each)
+        return Answer(text, confidence(min(own, 1.0)), row.finished, each)
 
-    def _by_box(self, row: Written) -> list[list[float]]:
-        """The logarithms of each box of an answer: that it is there, and its numbers."""
+    def _by_box(self, row: Written, text: str) -> list[float]:
+        """The confidence in each box of an answer: the geometric mean of how likely it is there, and its numbers."""
         found: list[list[float]] = []
         for token, log in zip(row.tokens, row.logs, strict=False):
             if "[" in self.processor.pieces[token]:
                 found.append([])
             if found:
                 found[-1].append(log)
-        return found
+        if row.patches:
+            for logs, box in zip(found, text_box.decode(text), strict=False):
+                logs[0] = math.log(max(row.patches[text_box.cell(box, self.mask_grid)], 1e-12))
+        return [math.exp(sum(logs) / len(logs)) for logs in found]
 
     def _limit(self, query: Query, guide: Guide[Any] | None) -> int:
         if guide is not None:

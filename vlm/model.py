@@ -32,6 +32,7 @@ IGNORED = -100
 """The label of a position that carries no loss."""
 
 ASPECTS = "square, pad, anyres or anyres_max_N"
+MOST_DRAFTS = 64
 MERGES = ("flat", "spatial", "spatial_unpad")
 
 
@@ -157,7 +158,10 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     lean: what is added, when an answer is written, to the log-odds of each cell that the reader judges for a mask. The
         mask that errs in the fewest cells leaves out what is less likely than not of its class; the one that overlaps
         best takes in all that is likelier than half its F1 (https://arxiv.org/abs/1402.1892).
-    views: in how many views of `vlm.views` an image is shown for one answer about the whole of it; 1 shows it as it is.
+    box_lean: the same of each patch that may hold the middle of a box.
+    views: in how many views of `vlm.views` an image is shown for one answer; 1 shows it as it is. Answers that name
+        places need a reader to be turned back.
+    drafts: how often a caption is written; the most typical of its drafts (`vlm.generation.typical`) is the answer.
     """
 
     model_type = "rsunivlm"
@@ -179,7 +183,9 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     cells_at: int = 0
     reader: int = 0
     lean: float = 0.0
+    box_lean: float = 0.0
     views: int = 1
+    drafts: int = 1
     calibration: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
 
@@ -207,6 +213,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
             raise ValueError(f"num_experts must be at least 1, not {self.num_experts}")
         if not 1 <= self.views <= MOST:
             raise ValueError(f"views must be in 1..{MOST}, not {self.views}")
+        if not 1 <= self.drafts <= MOST_DRAFTS:
+            raise ValueError(f"drafts must be in 1..{MOST_DRAFTS}, not {self.drafts}")
         self.tie_word_embeddings = self.tie_word_embeddings or self.text_config.tie_word_embeddings
         self.text_config.tie_word_embeddings = self.tie_word_embeddings
         layout = self.layout  # raises on a layout that is not supported
@@ -436,7 +444,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         self.vision_tower = build_tower(config.vision_config, config.stem)
         self.vision_tower.encoder.layers = self.vision_tower.encoder.layers[: config.vision_layers]
         self.projector = build_projector(config.projector, config.vision_config.hidden_size, text.hidden_size)
-        reader = Reader(text, config.reader, config.mask_grid, config.lean) if config.reader else None
+        reader = Reader(text, config.reader, config.mask_grid, config.lean, config.box_lean) if config.reader else None
         self.language_model = GranularityQwen2(text, config.num_experts, reader)
         if config.layout.newline:
             self.image_newline = nn.Parameter(torch.empty(text.hidden_size))
@@ -471,12 +479,11 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         projected: Tensor = self.projector(encoded)
         return projected
 
-    def image_rows(self, pixel_values: Tensor, image_sizes: Tensor | Sequence[Sequence[int]] | None = None) -> Tensor:
-        """Rows (rows of all images in order, hidden) that replace the placeholders.
+    def image_rows(self, features: Tensor, image_sizes: Tensor | Sequence[Sequence[int]] | None = None) -> Tensor:
+        """Rows (rows of all images in order, hidden) that replace the placeholders, of `image_features`.
 
         image_sizes: (images, 2) width and height of the original images; needed only for the anyres modes.
         """
-        features = self.image_features(pixel_values)
         layout = self.config.layout
         if layout.merge == "flat":
             return features.flatten(0, 1)
@@ -517,14 +524,20 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         input_ids: Tensor,
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | Sequence[Sequence[int]] | None = None,
+        features: Tensor | None = None,
     ) -> Tensor:
-        """The decoder's input (batch, length, hidden): token embeddings, with image rows at the placeholders."""
-        if pixel_values is None:
+        """The decoder's input (batch, length, hidden): token embeddings, with image rows at the placeholders.
+
+        features: `image_features` of the pixels, where they are known.
+        """
+        if pixel_values is not None and features is None:
+            features = self.image_features(pixel_values)
+        if features is None:
             embedded: Tensor = self.language_model.embed_tokens(input_ids)
             return embedded
         placeholders = input_ids == self.config.image_token_id
         embeds = self.language_model.embed_tokens(input_ids.masked_fill(placeholders, 0))
-        rows = self.image_rows(pixel_values, image_sizes).to(embeds.dtype)
+        rows = self.image_rows(features, image_sizes).to(embeds.dtype)
         positions = placeholders.flatten().nonzero().squeeze(1)
         if len(positions) != len(rows):
             raise ValueError(
@@ -551,23 +564,27 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         num_items_in_batch: Tensor | int | None = None,
         aims: Tensor | None = None,
         memory: Memory | None = None,
+        turns: Tensor | None = None,
+        features: Tensor | None = None,
         **kwargs: Any,
     ) -> RSUniVLMOutput:
         """Loss or logits for a batch that may mix image counts and granularities.
 
         input_ids: (batch, length), one `image_token_id` per image row. attention_mask: (batch, past + length).
         pixel_values: (tiles of all images in order, 3, side, side); only with the prompt, not in later decode steps.
+        features: `image_features` of them, in their place.
         granularity: (batch,) integers, in every step. labels: (batch, length), -100 where no loss is wanted.
         num_items_in_batch: divides the summed loss instead of this batch's count (gradient accumulation).
-        aims: (batch, length) of the processor, in every step, for a network with a reader; memory: of its first step.
+        aims: (batch, length) of the processor, in every step, for a network with a reader; memory: of its first step;
+        turns: see `vlm.reader.Reading`, only in the first step of an answer.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass either input_ids or inputs_embeds")
         if inputs_embeds is None:
             assert input_ids is not None
-            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes, features)
         if self.config.reader:
-            kwargs["reading"] = self._reading(input_ids, inputs_embeds, aims, memory)
+            kwargs["reading"] = self._reading(input_ids, inputs_embeds, aims, memory, turns)
         batch, length = inputs_embeds.shape[:2]
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
@@ -612,13 +629,21 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         assert reading.copied is not None
         return logits + last.reader.spell(reading.copied[rows]).to(logits.dtype)
 
-    def _reading(self, input_ids: Tensor | None, embeds: Tensor, aims: Tensor | None, memory: Memory | None) -> Reading:
+    def _reading(
+        self,
+        input_ids: Tensor | None,
+        embeds: Tensor,
+        aims: Tensor | None,
+        memory: Memory | None,
+        turns: Tensor | None,
+    ) -> Reading:
         """What the reader is given in a pass; ValueError where it lacks something."""
         if input_ids is None or aims is None:
             raise ValueError("a network with a reader needs input_ids and aims: use the processor saved with it")
         if memory is not None:
             return Reading(aims, memory=memory)
-        return Reading.begin(aims, embeds, input_ids == self.config.image_token_id, self.config.layout.patches**2)
+        images = input_ids == self.config.image_token_id
+        return Reading.begin(aims, embeds, images, self.config.layout.patches**2, turns)
 
     @torch.no_grad()
     def generate(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from vlm.pen import KINDS, Aim
 from vlm.text_box import NOTHING
 from vlm.text_mask import OTHERS
+from vlm.views import patches, sides
 
 NUMBERS = 101
 """What an edge of a box may be: 0 to 100."""
@@ -31,8 +32,8 @@ RARE = -8.0
 """The least logarithm of a probability that is told."""
 _NUMBER = re.compile("(?:0|[1-9][0-9]*)\\Z")
 SHARP = 3.0
-"""By which the log-odds of a middle are multiplied before a box is written, so that each patch is decided by itself:
-many that are hardly likely do not add up to one that is."""
+"""By which the log-odds of a patch are multiplied before a box or a run is written, so that each is decided by itself:
+many that are hardly likely do not add up to one that is, and many likely ones not to one that is not."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Memory:
     """What a reader keeps of an image, so that it is worked out once for a whole answer.
 
     keys, cells, middles: (batch, patches, reader). values: (batch, patches, hidden). edges: (batch, patches, 4,
-    NUMBERS) how likely each number is as an edge of a box with its middle there.
+    NUMBERS) how likely each number is as an edge of a box with its middle there. odds: (batch, patches), see `Reading`,
+    as they were when the answer began, and so for all of it; None while answers are learned, when each token has its
+    own.
     """
 
     keys: Tensor
@@ -48,10 +51,12 @@ class Memory:
     middles: Tensor
     values: Tensor
     edges: Tensor
+    odds: Tensor | None = None
 
     def of(self, rows: Tensor) -> Memory:
         """What is kept for some rows of the batch."""
-        return Memory(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+        kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Memory(**{name: value[rows] for name, value in kept.items() if value is not None})
 
 
 class Reading:
@@ -75,15 +80,18 @@ class Reading:
         before: Tensor | None = None,
         paired: Tensor | None = None,
         memory: Memory | None = None,
+        turns: Tensor | None = None,
     ) -> None:
         self.aims, self.given, self.image, self.before, self.paired = aims, given, image, before, paired
-        self.memory = memory
+        self.memory, self.turns = memory, turns
         self.looks: Tensor | None = None
         self.odds: Tensor | None = None
         self.copied: Tensor | None = None
 
     @classmethod
-    def begin(cls, aims: Tensor, given: Tensor, placeholders: Tensor, patches: int) -> Reading:
+    def begin(
+        cls, aims: Tensor, given: Tensor, placeholders: Tensor, patches: int, turns: Tensor | None = None
+    ) -> Reading:
         """The first pass over sequences whose image rows are marked by `placeholders` (batch, length) bool."""
         number = torch.arange(placeholders.shape[1], device=placeholders.device)
         last = torch.where(placeholders, number, -1).amax(1)
@@ -96,6 +104,7 @@ class Reading:
             image=(start[:, None] + one).clamp(min=0),
             before=(previous[:, None] - patches + 1 + one).clamp(min=0),
             paired=previous >= 0,
+            turns=turns,
         )
 
 
@@ -111,10 +120,10 @@ class Reader(nn.Module):
     writes: Tensor
     trust: Tensor
 
-    def __init__(self, config: Qwen2Config, width: int, grid: int, lean: float = 0.0) -> None:
+    def __init__(self, config: Qwen2Config, width: int, grid: int, lean: float = 0.0, box_lean: float = 0.0) -> None:
         super().__init__()
         hidden = config.hidden_size
-        self.grid, self.lean = grid, lean
+        self.grid, self.lean, self.box_lean = grid, lean, box_lean
         self.scale = width**-0.5
         self.columns = 2 * grid + NUMBERS + 2
         self.norm, self.fresh = (Qwen2RMSNorm(hidden, eps=config.rms_norm_eps) for _ in range(2))
@@ -166,14 +175,21 @@ class Reader(nn.Module):
             for known, rarity in zip((memory.cells, memory.middles), self.rarity, strict=True)
         )
         boxes = ((kind >= Aim.LEFT) & (kind <= Aim.MORE))[..., None]
-        reading.odds = torch.where(boxes, middles, cells)
-        here, none = self.next_one(SHARP * middles, start)
+        odds = torch.where(boxes, middles, cells)
+        if reading.turns is not None and memory.odds is None:
+            begins = (torch.arange(len(kind), device=kind.device), (kind != Aim.WORD).int().argmax(1))
+            leaning = odds[begins] + torch.where(boxes[begins], self.box_lean, self.lean)
+            memory = reading.memory = self.agreed(replace(memory, odds=leaning), reading.turns)
+        sharp = 1.0
+        if memory.odds is not None:
+            odds, sharp = memory.odds[:, None].expand_as(odds), SHARP
+        reading.odds = odds
+        here, none = self.next_one(SHARP * odds, start)
         scores = (self.look(own) @ memory.keys.transpose(1, 2) * self.scale).float()
         reading.looks = (scores + here * boxes).log_softmax(-1)
         shares = reading.looks.exp()
         brought: Tensor = shares.to(memory.values.dtype) @ memory.values
-        leaning = cells if self.training else cells + self.lean
-        runs = self.runs(self.ahead(leaning, start), start) + math.log(2 * self.grid)
+        runs = self.runs(self.ahead(sharp * odds, start), start) + math.log(2 * self.grid)
         more = torch.stack([torch.log(-torch.expm1(none.clamp(max=-1e-6))), none], -1).clamp(min=RARE) + math.log(2)
         which = (kind - 1).clamp(0, 3)[..., None, None].expand(-1, -1, 1, NUMBERS)
         edge = torch.einsum("btp,bpen->bten", shares, memory.edges).gather(2, which)[:, :, 0]
@@ -211,6 +227,27 @@ class Reader(nn.Module):
         reach = self.edges(thought).unflatten(-1, (4, NUMBERS)).float().softmax(-1)
         edges = torch.zeros_like(reach).scatter_add(-1, self.reached(reach.device).expand_as(reach), reach)
         return Memory(self.keys(image), self.cells(image), self.middles(image), self.say(thought), edges)
+
+    def agreed(self, memory: Memory, turns: Tensor) -> Memory:
+        """What is kept of images that were seen in several views, see `Reading.turns`: the mean of what was seen of
+        each patch, in all rows as it lies in view 0.
+        """
+        assert memory.odds is not None
+        first, view = turns.unbind(1)
+        where = torch.from_numpy(patches(self.grid)).to(view.device)[view]
+        which, back = (torch.from_numpy(table).to(view.device)[view] for table in sides())
+        odds = memory.odds.gather(1, where)
+        edges = memory.edges.gather(1, where[..., None, None].expand_as(memory.edges))
+        edges = edges.gather(2, which[:, None, :, None].expand_as(edges))
+        edges = torch.where(back[:, None, :, None], edges.flip(-1), edges)
+        count = torch.zeros_like(odds[:, 0]).index_add(0, first, torch.ones_like(odds[:, 0])).clamp(min=1)
+
+        def mean(of: Tensor) -> Tensor:
+            total = torch.zeros_like(of).index_add(0, first, of)
+            found: Tensor = (total / count.view(-1, *[1] * (of.ndim - 1)))[first]
+            return found
+
+        return replace(memory, odds=mean(odds), edges=mean(edges))
 
     def reached(self, device: torch.device) -> Tensor:
         """(patches, 4, NUMBERS): which number each edge is that lies so far from the middle of a patch; what lies

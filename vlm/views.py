@@ -10,13 +10,16 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlm.prompts import Query, Task
 
 MOST = 8
 """How many views there are."""
-WHOLE = (Task.CLASSIFY, Task.CAPTION, Task.QUESTION, Task.DESCRIBE_CHANGE)
-"""Tasks about the whole image, whose answers name no cell of it."""
+PLACES = (Task.GROUND, Task.SEGMENT, Task.SEGMENT_CHANGE)
+"""Tasks whose answers name places, which are those of view 0; only a `vlm.reader.Reader` can turn back what it saw in
+another view.
+"""
 PLACED = re.compile(
     r"\b(top|bottom|upper|lower|right|leftmost|(the|on|at|in|to) left|left (side|part|half|edge|corner|of)"
     r"|(north|south|east|west)(east|west)?(ern)?)\b",
@@ -32,7 +35,31 @@ def turned(image: Any, view: int) -> Any:
 
 
 def stays_true(query: Query) -> bool:
-    """Whether what a query asks of an image has the same answer for a turned one. (Names to choose from may say
-    "right".)
+    """Whether what a query asks of an image is as true of a turned one. (Names to choose from may say "right"; a region
+    is asked about by its place.)
     """
-    return query.task in WHOLE and (query.task == Task.CLASSIFY or not PLACED.search(query.text))
+    return query.task == Task.CLASSIFY or (query.task != Task.DESCRIBE_REGION and not PLACED.search(query.text))
+
+
+def patches(side: int) -> NDArray[np.int64]:
+    """(MOST, side * side): where in each view the patches of an image of `side` x `side` lie, row by row."""
+    image = np.arange(side * side).reshape(side, side)
+    return np.stack([turned(image, view).ravel().argsort() for view in range(MOST)])
+
+
+def sides() -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(MOST, 4) twice: what left, top, right and bottom of an image are in each view (0 left, 1 top, 2 right,
+    3 bottom), and whether what is so far from the image's left or top is so far from the view's right or bottom.
+    """
+    which, back = np.zeros((MOST, 4), np.int64), np.zeros((MOST, 4), np.bool_)
+    for view in range(MOST):
+        for side in range(4):
+            now = side
+            for _ in range(view % 4):
+                back[view, side] ^= now % 2 == 0
+                now = (now - 1) % 4
+            if view >= 4 and now % 2 == 0:
+                back[view, side] ^= True
+                now = (now + 2) % 4
+            which[view, side] = now
+    return which, back
