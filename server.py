@@ -403,6 +403,13 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--http", type=int, metavar="PORT", help="serve http://127.0.0.1:PORT/mcp instead of stdio")
     options.add_argument("--model", metavar="NAME", help="embedded, published, a folder or a hub id")
     options.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
+    options.add_argument(
+        "--views",
+        type=int,
+        choices=range(1, 9),
+        metavar="1-8",
+        help="in how many turned views each image is read; 1 is the fastest (default: the model's own)",
+    )
     options.add_argument("--preload", action="store_true", help="load the model in the background at start")
     options.add_argument(
         "--patience",
@@ -444,7 +451,7 @@ def main(words: Sequence[str] | None = None) -> None:
         out = None if options.out is None else agents.open_roots([options.out])[0]
     except InvalidInput as error:
         parser().error(str(error))
-    load = partial(models.load_model, options.model, device=options.device)
+    load = partial(models.load_model, options.model, device=options.device, views=options.views)
     with (
         suppress(KeyboardInterrupt),
         wire,

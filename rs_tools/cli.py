@@ -70,6 +70,13 @@ def parser() -> argparse.ArgumentParser:
         output.add_argument("--overlay", type=Path, metavar="FILE", help="save a picture of the result over the image")
         output.add_argument("--model", metavar="NAME", help="embedded, published, a folder or a hub id")
         output.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
+        output.add_argument(
+            "--views",
+            type=int,
+            choices=range(1, 9),
+            metavar="1-8",
+            help="in how many turned views each image is read; 1 is the fastest (default: the model's own)",
+        )
     listing = commands.add_parser("tools", help="List the tools and what each one does.")
     listing.add_argument("--json", action="store_true", help="print names, descriptions and schemas as JSON")
     listing.set_defaults(tool=None)
@@ -172,7 +179,7 @@ def run(options: argparse.Namespace) -> Finding:
         try:
             said = {name: getattr(checked, name) for name in type(checked).model_fields}
             scenes = {name: open_scene(said[name]) for name in images}
-            model = models.load_model(options.model, device=options.device)
+            model = models.load_model(options.model, device=options.device, views=options.views)
             result: Finding = tool(**said | scenes, model=model, progress=bar)
         finally:
             bar.end()

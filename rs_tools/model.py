@@ -46,21 +46,24 @@ def load_model(
     device: str | None = None,
     dtype: str | None = None,
     revision: str | None = None,
+    views: int | None = None,
 ) -> VisionModel:
     """The model from "embedded", "published", a folder or a hub id; loaded once per set of arguments, then shared.
 
     Without `source` the environment variable RS_TOOLS_MODEL decides, else "embedded". device: "cpu", "cuda" ..., by
-    default cuda if there is one; dtype: "float32", "bfloat16" ...; revision: of a hub id. torch is imported here, at
-    the first call. Raises InvalidInput where there is no such model or device, or the model cannot be read.
+    default cuda if there is one; dtype: "float32", "bfloat16" ...; revision: of a hub id; views: from how many
+    turned views of an image an answer is read, 1 to 8, by default what the model was made for; 1 is the fastest. torch
+    is imported here, at the first call. Raises InvalidInput where there is no such model or device, or the model cannot
+    be read.
     """
     chosen = os.fspath(source) if source is not None else os.environ.get("RS_TOOLS_MODEL") or DEFAULT
-    key = (chosen, device, dtype, revision)
+    key = (chosen, device, dtype, revision, views)
     with _lock:
         if key not in _loaded:
             from vlm.generation import RSUniVLM
 
             try:
-                _loaded[key] = RSUniVLM.load(chosen, device=device, dtype=dtype, revision=revision)
+                _loaded[key] = RSUniVLM.load(chosen, device=device, dtype=dtype, revision=revision, views=views)
             except (OSError, ValueError) as error:
                 why = str(error).partition("\n")[0]
                 raise InvalidInput(

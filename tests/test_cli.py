@@ -27,7 +27,7 @@ Run = Callable[..., tuple[int, str, str]]
 real_load_model = models.load_model
 
 asked: list[Query] = []
-loaded: list[tuple[object, object]] = []
+loaded: list[tuple[object, ...]] = []
 
 
 def answer(query: Query) -> str:
@@ -46,8 +46,8 @@ def answer(query: Query) -> str:
     }[query.task]
 
 
-def load_model(source: object = None, *, device: object = None) -> ScriptedModel:
-    loaded.append((source, device))
+def load_model(source: object = None, *, device: object = None, views: object = None) -> ScriptedModel:
+    loaded.append((source, device, views))
     return ScriptedModel(answer, tile_size=64)
 
 
@@ -191,9 +191,9 @@ def test_an_answer_that_cannot_be_saved_is_still_printed(run: Run) -> None:
     assert "has no CRS" in err
 
 
-def test_model_and_device_are_handed_on(run: Run) -> None:
-    run("describe-scene", "scene.png", "--model", "published", "--device", "cuda:1")
-    assert loaded == [("published", "cuda:1")]
+def test_model_device_and_views_are_handed_on(run: Run) -> None:
+    run("describe-scene", "scene.png", "--model", "published", "--device", "cuda:1", "--views", "1")
+    assert loaded == [("published", "cuda:1", 1)]
 
 
 def test_a_model_that_is_not_there_is_a_reason_and_no_traceback(

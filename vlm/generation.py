@@ -24,7 +24,7 @@ from vlm.pen import BoxPen, MaskPen
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, to_rgb
 from vlm.prompts import Answer, Query, Task, TooLong
 from vlm.reader import Memory
-from vlm.views import PLACES, stays_true, turned
+from vlm.views import MOST, PLACES, stays_true, turned
 
 EMBEDDED = Path(__file__).parent / "nano"
 LARGE = 1_000_000_000  # bytes of weights from which bfloat16 is the default, where it is fast
@@ -407,6 +407,7 @@ class RSUniVLM:
         revision: str | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
+        views: int | None = None,
         constrained: bool = True,
         max_batch: int = 16,
     ) -> RSUniVLM:
@@ -414,11 +415,13 @@ class RSUniVLM:
 
         source: "embedded" (the small one in this package), "published" (the authors', from the hub), a folder, or a hub
         id. device: cuda if there is one, else cpu. dtype: bfloat16 for large checkpoints where the device computes
-        in it, else float32.
+        in it, else float32. views: in how many views an image is shown, instead of what the checkpoint says.
         constrained: whether answers of a fixed form are kept to it; False decodes everything as the reference does.
         max_batch: most queries in one forward pass. Raises FileNotFoundError where there is no checkpoint, ValueError
-        where the checkpoint, the device or the dtype is not what it should be.
+        where the checkpoint, the device, the dtype or the number of views is not what it should be.
         """
+        if views is not None and not 1 <= views <= MOST:
+            raise ValueError(f"views must be in 1..{MOST}, not {views}")
         name = str(source)
         if name == "embedded":
             if not (EMBEDDED / "config.json").is_file():
@@ -435,7 +438,9 @@ class RSUniVLM:
             size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
             dtype = torch.bfloat16 if size > LARGE and computes_bfloat16(device) else torch.float32
         model, processor = checkpoints.load(folder, device=device, dtype=dtype)
-        return cls(model, processor, name=name, constrained=constrained, max_batch=max_batch)
+        loaded = cls(model, processor, name=name, constrained=constrained, max_batch=max_batch)
+        loaded.views = loaded.views if views is None else views
+        return loaded
 
     def ask(self, queries: Sequence[Query], *, max_new_tokens: int | None = None) -> list[Answer]:
         """Answer queries, in their order; tasks, image counts and experts may be mixed.
