@@ -295,6 +295,11 @@ def test_an_image_is_seen_once_for_many_questions_and_forgotten_in_time(monkeypa
         able.ask([one])
         assert able.ask([one])[0].text == first[0].text
         assert sum(seen) == 3
+        monkeypatch.setattr(generation, "KEPT", 2**20)
+        able.ask([one])
+        able.forget()
+        able.ask([one])
+        assert sum(seen) == 5
     finally:
         handle.remove()
 

@@ -488,6 +488,11 @@ class RSUniVLM:
                     answers[place] = self._answer(row, guides[place], queries[place].task)
         return [answers[place] for place in range(len(queries))]
 
+    def forget(self) -> None:
+        """Let go of what was seen of images; the next question about one looks at it anew."""
+        with self._lock:
+            self._seen.clear()
+
     @torch.inference_mode()
     def _features(self, tiles: Tensor) -> Tensor:
         """`image_features` of tiles (tiles, 3, side, side), on the model's device; those asked about last are kept, so
@@ -507,7 +512,7 @@ class RSUniVLM:
 
     def _views(self, query: Query) -> int:
         """In how many views a query's images are shown."""
-        able = query.task not in PLACES or (self.constrained and self.model.config.reader)
+        able = query.task not in PLACES or self.model.config.reader
         return self.views if able and stays_true(query) else 1
 
     @staticmethod
