@@ -19,7 +19,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from training import curves, nano, warmup
+from training import curves, loop, nano, warmup
 from training.learners import TextModel, Warmup
 from training.loop import Average, restore, train, whole
 from training.samples import Record
@@ -348,3 +348,19 @@ def test_a_tower_of_other_layers_is_not_taken_for_this_one() -> None:
     other = {name: value for name, value in module.state_dict().items() if ".layers.1." not in name}
     with pytest.raises(ValueError, match="a tower of other layers"):
         nano.copy_matching(module, other)
+
+
+def test_muon_makes_the_same_step_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, gradient = (torch.randn(24, 40, generator=generator) for _ in range(2))
+    moved = []
+    for kind in (torch.optim.Muon, loop.Muon):
+        monkeypatch.setattr(loop, "computes_bfloat16", lambda device: False)
+        parameter = torch.nn.Parameter(start.clone())
+        parameter.grad = gradient.clone()
+        kind([parameter], lr=0.1).step()
+        assert torch.equal(parameter.grad, gradient)
+        moved.append(parameter.detach() - start)
+    assert moved[0].norm() > 0.1
+    assert (moved[0] - moved[1]).norm() < 0.02 * moved[0].norm()
+    assert not torch.equal(*moved)

@@ -31,6 +31,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedTy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, Dataset
 
 from training.curves import Curves, clock_time
@@ -266,6 +267,26 @@ class Tally:
 # ---------------------------------------------------------------- the loop
 
 
+class _InFloat32(TorchFunctionMode):
+    """Leaves in float32 what would be made bfloat16."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """One call of torch."""
+        if func is torch.Tensor.bfloat16:
+            return args[0].float().clone()
+        return func(*args, **(kwargs or {}))
+
+
+class Muon(torch.optim.Muon):
+    """PyTorch's Muon, whose matrix products are in bfloat16 only where the device computes in it."""
+
+    def step(self, closure: Any = None) -> Any:
+        """One step."""
+        device = self.param_groups[0]["params"][0].device
+        with nullcontext() if computes_bfloat16(device) else _InFloat32():
+            return super().step(closure)
+
+
 def freeze(module: nn.Module, stage: Stage, sharded: bool = False) -> list[torch.optim.Optimizer]:
     """Let only what the stage trains move; returns what moves it: AdamW, for all or for what Muon leaves.
 
@@ -283,9 +304,7 @@ def freeze(module: nn.Module, stage: Stage, sharded: bool = False) -> list[torch
             if p.ndim == 2 and ("layers." in name or "projector" in name) and not name.endswith(LAST)
         }
         named = [(name, p) for name, p in named if name not in inner]
-        muon = torch.optim.Muon(
-            inner.values(), lr=stage.rate, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        muon = Muon(inner.values(), lr=stage.rate, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw")
         optimizers.append(muon)
     decayed = [p for name, p in named if p.ndim > 1 and "embed" not in name]
     plain = [p for name, p in named if p.ndim <= 1 or "embed" in name]
