@@ -401,15 +401,7 @@ def parser() -> argparse.ArgumentParser:
         "--out", metavar="FOLDER", help="save overlays, masks and GeoJSON here (default: save nothing)"
     )
     options.add_argument("--http", type=int, metavar="PORT", help="serve http://127.0.0.1:PORT/mcp instead of stdio")
-    options.add_argument("--model", metavar="NAME", help="embedded, published, a folder or a hub id")
-    options.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
-    options.add_argument(
-        "--views",
-        type=int,
-        choices=range(1, 9),
-        metavar="1-8",
-        help="in how many turned views each image is read; 1 is the fastest (default: the model's own)",
-    )
+    models.add_options(options)
     options.add_argument("--preload", action="store_true", help="load the model in the background at start")
     options.add_argument(
         "--patience",

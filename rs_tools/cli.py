@@ -68,15 +68,7 @@ def parser() -> argparse.ArgumentParser:
         kinds = ", ".join(agents.result_type(tool).suffixes)
         output.add_argument("--out", type=Path, metavar="FILE", help=f"save the result; what is written: {kinds}")
         output.add_argument("--overlay", type=Path, metavar="FILE", help="save a picture of the result over the image")
-        output.add_argument("--model", metavar="NAME", help="embedded, published, a folder or a hub id")
-        output.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
-        output.add_argument(
-            "--views",
-            type=int,
-            choices=range(1, 9),
-            metavar="1-8",
-            help="in how many turned views each image is read; 1 is the fastest (default: the model's own)",
-        )
+        models.add_options(output)
     listing = commands.add_parser("tools", help="List the tools and what each one does.")
     listing.add_argument("--json", action="store_true", help="print names, descriptions and schemas as JSON")
     listing.set_defaults(tool=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import threading
 from collections.abc import Sequence
@@ -71,3 +72,16 @@ def load_model(
                     "published or a hub id; these two are downloaded at the first use, which needs the network."
                 ) from error
         return _loaded[key]
+
+
+def add_options(parser: argparse._ActionsContainer) -> None:
+    """The options of a command line that say which model is loaded, named as `load_model` names them."""
+    parser.add_argument("--model", metavar="NAME", help="embedded, published, a folder or a hub id")
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=range(1, 9),
+        metavar="1-8",
+        help="in how many turned views each image is read; 1 is the fastest (default: the model's own)",
+    )
