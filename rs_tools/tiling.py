@@ -103,10 +103,13 @@ def _spans(length: int, size: int, margin: int) -> list[tuple[int, int, int, int
     return [(borders[n], borders[n + 1], start, start + size) for n, start in enumerate(starts)]
 
 
-def blend(seen: Sequence[tuple[Tile, NDArray[np.float32]]]) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+def blend(
+    seen: Sequence[tuple[Tile, NDArray[np.float32] | NDArray[np.bool_]]],
+) -> Iterator[tuple[Window, NDArray[np.float32]]]:
     """For each tile its core, and per pixel of it the mean of what all tiles see there, (height, width).
 
-    seen: tiles of one level, and values (rows, columns) that cover the view of each. A pixel counts the more, the
+    seen: tiles of one level, and values (rows, columns) that cover the view of each; numbers hold in the middle of
+    their cell and change evenly from one to the next, a bool holds in all of its cell. A pixel counts the more, the
     farther it lies from the edges of a view, beyond which the network sees nothing.
     """
     views = np.array([(view.left, view.top, view.right, view.bottom) for view in (tile.view for tile, _ in seen)])
@@ -123,11 +126,21 @@ def blend(seen: Sequence[tuple[Tile, NDArray[np.float32]]]) -> Iterator[tuple[Wi
             weight = np.outer(
                 np.minimum(y - view.top + 1, view.bottom - y), np.minimum(x - view.left + 1, view.right - x)
             )
-            rows = (y - view.top) * values.shape[0] // view.height
-            columns = (x - view.left) * values.shape[1] // view.width
+            whole = values.dtype == np.bool_
+            rows = _interpolation(y - view.top, view.height, values.shape[0], whole)
+            columns = _interpolation(x - view.left, view.width, values.shape[1], whole)
             part = total[:, top - core.top : bottom - core.top, left - core.left : right - core.left]
-            part += np.stack([weight * values[np.ix_(rows, columns)], weight])
+            part += np.stack([weight * (rows @ values @ columns.T), weight])
         yield core, total[0] / total[1]
+
+
+def _interpolation(pixels: NDArray[np.int64], length: int, cells: int, whole: bool) -> NDArray[np.float32]:
+    """(pixels, cells): how much of the value of each of so many cells along a `length` each pixel has."""
+    place = (pixels + 0.5) * cells / length - 0.5
+    if whole:
+        place = np.floor(place + 0.5)
+    place = place.clip(0, cells - 1)
+    return (1 - abs(place[:, None] - np.arange(cells))).clip(0, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)

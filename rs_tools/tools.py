@@ -11,6 +11,7 @@ seen whole but reduced where it is about the image (category, words).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -697,7 +698,7 @@ def _mask(
             raise ValueError(f"the mask has {cells.shape[0]} rows of {cells.shape[1]} cells, and it should be square")
         return cells
 
-    likely: list[tuple[tiling.Tile, NDArray[np.float32]]] = []
+    likely: list[tuple[tiling.Tile, NDArray[np.float32] | NDArray[np.bool_]]] = []
     for tile, valid, answer in asking.tiles(scenes, tiles, task, class_name, (class_name,)):
         cells = asking.read(answer, reader)
         if cells is None:
@@ -712,12 +713,14 @@ def _mask(
     return indices
 
 
-def _likely(cells: NDArray[np.bool_], each: Sequence[float]) -> NDArray[np.float32]:
-    """How likely each cell of a mask is of the class: at least 0.5 where the text says so, less elsewhere."""
-    if len(each) != cells.size:
-        return cells.astype(np.float32)
-    told = np.array(each, np.float32).reshape(cells.shape)
-    return np.where(cells, told.clip(0.5, 1), told.clip(0, 0.499))
+def _likely(cells: NDArray[np.bool_], each: Sequence[float]) -> NDArray[np.float32] | NDArray[np.bool_]:
+    """How likely each cell of a mask, or each part of each cell, is of the class, as the model says beside the text;
+    of a model that does not, the cells that the text marks.
+    """
+    side = math.isqrt(len(each))
+    if not side or side * side != len(each) or side % len(cells):
+        return cells
+    return np.array(each, np.float32).reshape(side, side)
 
 
 def _numbers(indices: NDArray[np.uint8]) -> tuple[int, int, float]:

@@ -200,6 +200,14 @@ def test_where_tiles_differ_the_one_that_sees_more_around_a_pixel_counts_more() 
     between = whole[50, right.view.left : left.view.right]
     assert (np.diff(between) > 0).all()
     assert between[: len(between) // 2].max() < 0.5 < between[-(len(between) // 2) :].min()
+    # Numbers change evenly between the middles of their cells, what is only marked ends with its cell.
+    (tile,) = cover(80, 80, 80)
+    numbers = np.array([[0.0, 1.0]] * 2, np.float32)
+    ((_, even),) = blend([(tile, numbers)])
+    np.testing.assert_allclose(even[7, [0, 19, 40, 59, 79]], [0, 0, 0.5, 1, 1], atol=0.02)
+    assert (np.diff(even[0, 20:60]) > 0).all()
+    ((_, marked),) = blend([(tile, numbers > 0)])
+    np.testing.assert_array_equal(marked[0], [0.0] * 40 + [1.0] * 40)
     # A tile whose answer could not be read leaves what its neighbours own to them alone.
     ((core, alone),) = blend([(left, np.zeros((2, 2), np.float32))])
     assert core == left.core
