@@ -10,7 +10,7 @@ from tiny_network import tiny_network
 
 from training import metrics
 from training.calibrate import fit
-from vlm.generation import RSUniVLM, calibrated, kind_of_answer
+from vlm.generation import RSUniVLM, calibrated, kinds_of_answer
 from vlm.prompts import Query, Task
 
 
@@ -39,8 +39,27 @@ def test_a_rising_line_keeps_the_order_and_the_bounds(low: float, high: float) -
 
 
 def test_numbers_are_calibrated_apart_from_words() -> None:
-    assert kind_of_answer(Task.QUESTION, " 12 ") != kind_of_answer(Task.QUESTION, "yes")
-    assert kind_of_answer(Task.CLASSIFY, "12") == kind_of_answer(Task.CLASSIFY, "river")
+    kinds = {kinds_of_answer(Task.QUESTION, "", text)[0] for text in (" 12 ", "yes", "less than 25 percent")}
+    assert len(kinds) == 3
+    assert kinds_of_answer(Task.CLASSIFY, "", "12") == kinds_of_answer(Task.CLASSIFY, "", "river") == ("classify",)
+
+
+def test_boxes_are_calibrated_by_class_and_apart_from_one_that_is_described() -> None:
+    asked = [kinds_of_answer(Task.GROUND, text, "") for text in ("ship", "Ship ", "car", "the largest ship")]
+    assert asked[0] == asked[1]
+    assert len({first for first, _ in asked}) == 3
+    assert {last for _, last in asked} == {"ground"}
+
+
+def test_the_most_particular_line_is_the_one_that_holds() -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    queries = [Query(Task.GROUND, (image,), name) for name in ("ship", "car")]
+    plain, processor = tiny_network()
+    own = RSUniVLM(plain, processor).ask(queries)
+    told = RSUniVLM(tiny_network(calibration={"ground": [1, -1.0], "ground car": [1, 1.0]})[0], processor).ask(queries)
+    for before, after, offset in zip(own, told, (-1.0, 1.0), strict=True):
+        assert before.confidence is not None
+        assert after.confidence == pytest.approx(calibrated(before.confidence, (1, offset)))
 
 
 def test_a_checkpoint_says_how_its_confidences_are_to_be_read() -> None:

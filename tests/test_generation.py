@@ -443,6 +443,31 @@ def test_a_reader_learns_from_all_views_where_things_lie_in_the_first() -> None:
     assert odds.std(0).max() > 1e-3
 
 
+def test_a_reader_tells_the_parts_of_a_patch_apart_where_they_lie_in_the_image() -> None:
+    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4, parts=2)
+    stir(model)
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    query = Query(Task.SEGMENT, (image,), "water", ("water",))
+    views = [replace(query, images=(turned(image, view),)) for view in range(MOST)]
+    alone = [model(**processor([view]), turns=torch.tensor([[0, 0]])).reading.memory for view in views]
+    together = model(**processor(views), turns=torch.tensor([[0, view] for view in range(MOST)])).reading.memory
+
+    def upright(fine: torch.Tensor, view: int) -> torch.Tensor:
+        grid = fine.view(8, 8)
+        return torch.rot90(grid.flip(1) if view >= 4 else grid, -(view % 4))
+
+    fine = torch.stack([upright(memory.fine[0], view) for view, memory in enumerate(alone)])
+    torch.testing.assert_close(together.fine[0].view(8, 8), fine.mean(0))
+    assert fine.std(0).max() > 1e-3
+    # Four parts of one patch lie around its odds, two rows of two, and an answer says how likely each is.
+    apart = alone[0].fine[0].view(4, 2, 4, 2).transpose(1, 2).reshape(16, 4) - alone[0].odds[0, :, None]
+    assert apart.std(1).min() > 1e-3
+    seeing = RSUniVLM(model, processor)
+    seeing.views = MOST
+    (answer,) = seeing.ask([query])
+    assert answer.each == pytest.approx(together.fine[0].sigmoid().tolist(), abs=1e-5)
+
+
 def test_a_reader_turns_the_edges_that_it_saw_in_views_back_into_those_of_the_image() -> None:
     model, _ = tiny_network(cells_at=700, reader=8, mask_grid=4)
     reader = model.language_model.layers[-1].reader

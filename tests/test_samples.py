@@ -52,6 +52,21 @@ def test_what_is_written_as_an_answer_reads_back_as_the_annotation() -> None:
     assert np.allclose(box, (25, 25, 55, 55), atol=1)
 
 
+def test_a_mask_knows_how_much_of_each_part_of_its_cells_is_of_the_class() -> None:
+    stored = np.full((96, 96), 2, np.uint8)
+    stored[:48, 2:48], stored[:, 90:] = 1, 0
+    record = Record("halves", (np.zeros((96, 96, 3), np.uint8),), mask=stored, mask_classes=("", "water", "others"))
+    (sample,) = (s for s in ask(record, np.random.default_rng(1), Asking(12, 2)) if s.task == Task.SEGMENT)
+    assert sample.shares is not None
+    assert sample.shares.shape == (24, 24)
+    assert sample.shares[:12, 0].tolist() == [0.5] * 12
+    assert (sample.shares[:12, 1:12] == 1).all()
+    assert not sample.shares[12:, :22].any()
+    assert np.isnan(sample.shares[:, 23]).all()
+    (plain,) = (s for s in ask(record, np.random.default_rng(1), Asking(12)) if s.task == Task.SEGMENT)
+    assert (plain, plain.shares) == (sample, None)
+
+
 def test_the_same_seed_makes_the_same_sample() -> None:
     first, second = (augment(one_square(30, 30, 40, 40), np.random.default_rng(7), 96, Augmentation()) for _ in "ab")
     assert (load_image(first.images[0]) == load_image(second.images[0])).all()

@@ -150,7 +150,7 @@ def test_steps_on_pixel_samples_leave_the_other_experts_as_they_are_to_the_bit(
     tasks = {Task.SEGMENT: 1.0, Task.SEGMENT_CHANGE: 1.0}
     stage = replace(STAGES["2"], batch=4, tasks=tasks, weight_decay=0.1)
     mixture, vocabulary = Mixture(records, stage.datasets, 1), Vocabulary((), (), (), (), ())
-    batches = TextBatches(mixture, stage, processor, vocabulary, nano.SIZE, nano.PATCH, nano.GRID, 2)
+    batches = TextBatches(mixture, stage, processor, vocabulary, nano.SIZE, nano.PATCH, nano.ASKING, 2)
     train(TextModel(model, processor, None, 0.0), batches, stage, tmp_path)
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]) == (".mlp.2." not in name or ".layers." not in name), name
@@ -161,7 +161,7 @@ def test_parts_of_a_step_hold_together_what_the_step_holds(run: Path, records: d
     stage = replace(STAGES["1"], batch=6)
     mixture = Mixture(records, stage.datasets, 1)
     vocabulary = Vocabulary.of(record for kind in records.values() for record in kind)
-    text = TextBatches(mixture, stage, processor, vocabulary, nano.SIZE, nano.PATCH, nano.GRID, 4)
+    text = TextBatches(mixture, stage, processor, vocabulary, nano.SIZE, nano.PATCH, nano.ASKING, 4)
     warm = WarmupBatches(mixture, stage, vocabulary, nano.SIZE, nano.PATCH, 4, keep=0.5)
     for batches, pictures in ((text, lambda batch: batch["text"]["pixel_values"]), (warm, lambda b: b["pixel_values"])):
         for step in range(4):

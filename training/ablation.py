@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training import warmup
+from training import nano, warmup
 from training.evaluate import evaluate, fingerprint
 from training.exams import items_of
 from training.learners import TextModel
@@ -281,7 +281,8 @@ def batches_of(plan: Plan, model: RSUniVLMForConditionalGeneration, processor: R
     nothing = warmup.Vocabulary((), (), (), (), ())
     mixture = Mixture(plan.records, plan.stage.datasets, seed)
     side = layout.side // layout.patches
-    return TextBatches(mixture, plan.stage, processor, nothing, layout.side, side, grid, plan.steps)
+    asking = replace(nano.ASKING, grid=grid, parts=model.config.parts)
+    return TextBatches(mixture, plan.stage, processor, nothing, layout.side, side, asking, plan.steps)
 
 
 def finish(plan: Plan, name: str, seed: int = 0) -> None:

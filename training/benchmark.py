@@ -180,7 +180,7 @@ def training(rounds: int, sequences: int, data: Path | None, workers: int, steps
     heads = warmup.VisionHeads(nano.VISION["hidden_size"], vocabulary)
     module = TextModel(model, processor, heads, stage.dense).to(device).train()
     mixture = Mixture(by_set, stage.datasets, 0)
-    batches = TextBatches(mixture, stage, processor, vocabulary, nano.SIZE, nano.PATCH, nano.GRID, steps + 1)
+    batches = TextBatches(mixture, stage, processor, vocabulary, nano.SIZE, nano.PATCH, nano.ASKING, steps + 1)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{where}; {len(records)} records of {len(by_set)} sets; {sequences} images a step, {workers} workers")
     seeing = Warmup(model.vision_tower, heads).to(device).train()

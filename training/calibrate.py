@@ -17,10 +17,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from training import evaluate, metrics
-from vlm.generation import RSUniVLM, calibrated, kind_of_answer
+from vlm.generation import RSUniVLM, calibrated, kinds_of_answer
 from vlm.prompts import Task
 
-EXAMS = {"scenes": Task.CLASSIFY, "questions": Task.QUESTION, "regions": Task.DESCRIBE_REGION, "boxes": Task.GROUND}
+EXAMS = {
+    "scenes": Task.CLASSIFY,
+    "questions": Task.QUESTION,
+    "regions": Task.DESCRIBE_REGION,
+    "boxes": Task.GROUND,
+    "grounding": Task.GROUND,
+}
 """The exams whose answers are right or wrong, and the task that each asks."""
 FEWEST = 30
 """Fewer answers than this fit no line."""
@@ -49,19 +55,22 @@ def log_odds(confidence: np.ndarray) -> np.ndarray:
 def judged_answers(
     predictions: evaluate.Predictions, data: Path, names: Sequence[str], limit: int | None
 ) -> dict[str, list[tuple[float, bool]]]:
-    """Confidence and whether it was right, by kind of answer."""
+    """Confidence and whether it was right, by kind of answer. One object that was described is no box like others."""
     found: dict[str, list[tuple[float, bool]]] = {}
     for name in names:
-        task = EXAMS[name]
         items, replies = predictions.of(name, evaluate.items_of(name, data, predictions.run["split"], limit))
-        for _, scored, _, rows in evaluate.judged(name, items, replies) if items else ():
-            if scored.sure is not None:
-                found.setdefault(kind_of_answer(task, ""), []).extend(scored.sure)
-                continue
-            for case, row in zip(scored.cases, rows, strict=True):
-                if case.confidence is not None and case.right is not None:
-                    kind = kind_of_answer(task, str(row["answer"]))
-                    found.setdefault(kind, []).append((case.confidence, case.right))
+        for _, scored, where, rows in evaluate.judged(name, items, replies) if items else ():
+            asked = items[where[0]].ask
+            told = [(asked, "", *sure) for sure in scored.sure or ()]
+            if scored.sure is None:
+                told = [
+                    (items[place].ask, str(row["answer"]), case.confidence, case.right)
+                    for place, case, row in zip(where, scored.cases, rows, strict=True)
+                    if case.confidence is not None and case.right is not None
+                ]
+            for question, answer, sure, right in told:
+                for kind in kinds_of_answer(EXAMS[name], question, answer)[: 1 if name == "grounding" else None]:
+                    found.setdefault(kind, []).append((sure, right))
     return found
 
 

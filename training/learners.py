@@ -14,10 +14,10 @@ from training.packing import TASK_NUMBERS, in_lots
 from vlm.model import IGNORED, RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Task
-from vlm.reader import RARE
+from vlm.reader import RARE, finer
 
 CELLS, MIDDLES = 4.0, 20.0
-"""Weights of the losses of cells and of middles of boxes, which few of many patches hold."""
+"""Weights of the losses of cells (and of their parts) and of middles of boxes, which few of many patches hold."""
 
 
 class Warmup(nn.Module):
@@ -100,7 +100,8 @@ class TextModel(nn.Module):
     def reading(self, text: dict[str, Any], reads: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """How badly the reader sees what it should, for each labelled token: which cells are of the class of a mask,
         which patches hold the middle of a box asked for, where to look, and the edges of a box whose middle lies in the
-        patch where it should look: what is to be said of a patch need not wait until the reader looks there.
+        patch where it should look: what is to be said of a patch need not wait until the reader looks there. Where
+        parts of cells are told apart, also how badly it sees those, when a mask begins.
         """
         odds, looks, edges = (torch.cat([read[name] for read in reads]) for name in ("odds", "looks", "edges"))
         sought, meant, edge = text["sought"], text["meant"], text["edge"]
@@ -110,12 +111,17 @@ class TextModel(nn.Module):
         numbers = (edge[:, 0] >= 0).nonzero()[:, 0]
         said = edges[numbers, edge[numbers, 0]]
         wrong = -(said.clamp(min=math.exp(RARE)).log() * self.percents.share[edge[numbers, 1]]).sum(-1)
-        return {
+        found = {
             "cells": CELLS * warmup.known_mean(each, known & ~boxes),
             "middles": MIDDLES * warmup.known_mean(each, known & boxes),
             "point": 0.5 * -(looks * meant).sum() / (meant.sum(-1) > 0).sum().clamp(min=1),
             "tell": 0.5 * wrong.sum() / max(len(numbers), 1),
         }
+        if len(text["begins"]):
+            fine, shares = torch.cat([read["fine"] for read in reads]), text["shares"]
+            each = nn.functional.binary_cross_entropy_with_logits(fine, shares.nan_to_num(), reduction="none")
+            found["parts"] = CELLS * warmup.known_mean(each, ~shares.isnan())
+        return found
 
     def placing(self) -> torch.Tensor:
         """How badly row and column of a patch can be read, linearly, off what the decoder is given of it.
@@ -147,9 +153,15 @@ class TextModel(nn.Module):
                 labelled = nn.functional.pad(lot["labels"][:, 1:] != IGNORED, (0, 1))
                 rows = labelled.nonzero()[:, 0]
                 where = text["meant"][before : before + len(rows)].argmax(-1)
-                before += len(rows)
                 read = {"odds": reading.odds[labelled], "looks": reading.looks[labelled]}
-                reads.append(read | {"edges": reading.memory.edges[rows, where]})
+                read["edges"] = reading.memory.edges[rows, where]
+                if len(text["begins"]):
+                    begins = text["begins"] - before
+                    begins = begins[(begins >= 0) & (begins < len(rows))]
+                    asked = reading.asked[labelled][begins]
+                    read["fine"] = finer(read["odds"][begins], asked, reading.memory.parts[rows[begins]])
+                reads.append(read)
+                before += len(rows)
         self.seen = {name: torch.cat([one[name] for one in seen]) for name in seen[0]}
         token_losses = torch.cat([output.token_losses for output in outputs])
         token_logits = torch.cat([output.token_logits for output in outputs])

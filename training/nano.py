@@ -34,6 +34,8 @@ DRAFTS = 16  # of a caption
 VIEWS = 4  # the quarter turns; all eight views take twice the time
 LEAN, BOX_LEAN = 1.0, 0.4  # log-odds by which cells and middles of boxes are overrated, see RESULTS.md
 READER = 64  # width of its queries and keys, see vlm.reader
+PARTS = 4  # a side of a mask's cell, as many as the warm-up's heads tell apart
+ASKING = Asking(GRID, PARTS, each=3)
 TILE = 176  # native pixels of a large raster that one query sees
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
 
@@ -170,6 +172,7 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
         tile_pixels=TILE,
         cells_at=CELLS_AT,
         reader=READER,
+        parts=PARTS,
         lean=LEAN,
         box_lean=BOX_LEAN,
         views=VIEWS,
@@ -249,7 +252,7 @@ def teach(stage: Stage, mixture: Mixture, records: Records, given: argparse.Name
     if heads is None:
         stage = replace(stage, dense=0.0)
     layout, grid = model.config.layout, model.config.mask_grid
-    if layout.side % grid:
+    if layout.side % (grid * model.config.parts):
         raise ValueError(f"masks of {grid} x {grid} cells do not fit images of {layout.side} pixels: change mask_grid")
     if given.checkpointing:
         # transformers 5.23 renamed it; re-entrant checkpointing would not see which expert to use.
@@ -260,7 +263,8 @@ def teach(stage: Stage, mixture: Mixture, records: Records, given: argparse.Name
     module = TextModel(model, processor, heads, stage.dense)
     vocabulary = heads.vocabulary if heads is not None else warmup.Vocabulary((), (), (), (), ())
     patch = model.config.vision_config.patch_size
-    batches = TextBatches(mixture, stage, processor, vocabulary, layout.side, patch, grid, given.steps)
+    asking = replace(ASKING, grid=grid, parts=model.config.parts)
+    batches = TextBatches(mixture, stage, processor, vocabulary, layout.side, patch, asking, given.steps)
     average = train(module, batches, stage, given.out, **options(given))
     if not is_first():
         return

@@ -29,7 +29,7 @@ MOST_TEXT = 280
 SHORT = 9
 """Tokens of an answer as which shorter ones weigh."""
 
-OF_TOKENS = ("task", "weight", "sought", "meant", "edge")
+OF_TOKENS = ("task", "weight", "sought", "meant", "edge", "begins", "shares")
 """What a packed batch holds for labelled tokens alone, which the losses want and the model does not."""
 
 TASK_NUMBERS = {task: number for number, task in enumerate(TASKS)}
@@ -42,7 +42,8 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     granularity (batch,); pixel_values; and for every labelled token, in reading order, task (its number in TASKS),
     weight, by which its loss is to count (a sample weighs the square root of its length, but no less than one of SHORT
     tokens, so that a mask counts more than a class, but not fifty times), sought (patches): see `patches_sought`; meant
-    (patches): see `patches_meant`; and edge (2): see `edges_of`.
+    (patches): see `patches_meant`; and edge (2): see `edges_of`. For every mask whose `Sample.shares` are known:
+    begins, the number of its first token among the labelled ones; shares (parts of the image), row by row.
     """
     tokenizer, layout = processor.tokenizer, processor.layout
     tiles: list[Any] = []
@@ -56,6 +57,8 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
     sought: list[np.ndarray] = []
     meant: list[np.ndarray] = []
     edges: list[tuple[int, int]] = []
+    begins: list[int] = []
+    shares: list[np.ndarray] = []
     for group in groups:
         pieces, spoken = tokens_of(processor, group)
         ids: list[int] = []
@@ -74,6 +77,9 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
             placed, aimed = processor.places(start + len(question), answer, pen)
             row_positions += placed[start:]
             row_aims += aimed[start:]
+            if sample.shares is not None:
+                begins.append(len(tasks))
+                shares.append(sample.shares.ravel())
             tasks += [TASK_NUMBERS[sample.task]] * len(answer)
             weights += [max(len(answer), SHORT) ** 0.5 / len(answer)] * len(answer)
             sought.append(patches_sought(processor, sample, answer))
@@ -105,6 +111,8 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
         "sought": torch.from_numpy(np.concatenate(sought)),
         "meant": torch.from_numpy(np.concatenate(meant)),
         "edge": torch.tensor(edges),
+        "begins": torch.tensor(begins, dtype=torch.long),
+        "shares": torch.from_numpy(np.stack(shares)) if shares else torch.empty(0, 0),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -71,21 +71,21 @@ class Record:
 def to_row(record: Record, picture: Callable[[str, Picture], Any]) -> dict[str, Any]:
     """A record as JSON can hold it, without what is empty. picture: what stands for one of `PICTURES`, given which."""
     row: dict[str, Any] = {}
-    for field in fields(Record):
-        value = getattr(record, field.name)
-        if field.name == "images":
+    for name in (part.name for part in fields(Record)):
+        value = getattr(record, name)
+        if name == "images":
             row["images"] = [picture("images", image) for image in value]
-        elif field.name in PICTURES:
+        elif name in PICTURES:
             if value is not None:
-                row[field.name] = picture(field.name, value)
+                row[name] = picture(name, value)
         elif value not in ((), "", None):
-            row[field.name] = value
+            row[name] = value
     return row
 
 
 def to_record(row: dict[str, Any], picture: Callable[[Any], Picture]) -> Record:
     """The record of a row. KeyError, TypeError or ValueError where it is none."""
-    known = {field.name for field in fields(Record)}
+    known = {part.name for part in fields(Record)}
     values = {name: tuples(value) for name, value in row.items() if name in known}
     values["images"] = tuple(picture(image) for image in row["images"])
     for name in ("mask", "change_mask"):
@@ -103,7 +103,10 @@ def tuples(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Sample:
-    """One question and its answer, both final text."""
+    """One question and its answer, both final text.
+
+    shares: of a mask, how much of each part of each cell is of the class, float32 (side, side), NaN where nobody knows.
+    """
 
     task: Task
     images: tuple[Picture, ...]
@@ -112,6 +115,7 @@ class Sample:
     dataset: str = ""
     labels: tuple[str, ...] = ()
     wording: int = 0
+    shares: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def query(self) -> Query:
@@ -261,11 +265,29 @@ def grid_of(mask: np.ndarray, grid: int, classes: int) -> np.ndarray:
     return counts.argmax(-1)
 
 
+def shares_of(mask: np.ndarray, how: Asking, unknown: np.ndarray | None = None) -> np.ndarray | None:
+    """See `Sample.shares`, of a bool mask and where it is unknown, both (height, width); None where a model sees no
+    parts.
+    """
+    side = how.grid * how.parts
+    if how.parts == 1:
+        return None
+
+    def part(of: np.ndarray) -> np.ndarray:
+        height, width = of.shape
+        return of.reshape(side, height // side, side, width // side).mean((1, 3), dtype=np.float32)
+
+    return part(mask) if unknown is None else np.where(part(unknown) > 0.5, np.float32(np.nan), part(mask))
+
+
 @dataclass(frozen=True)
 class Asking:
-    """How questions are made: the mask grid of the model, the most boxes in one answer, how many of each kind."""
+    """How questions are made: the mask grid of the model, into how many parts a side it cuts a cell, the most boxes in
+    one answer, how many of each kind.
+    """
 
     grid: int
+    parts: int = 1
     most_boxes: int = MOST_BOXES
     wordings: bool = True
     each: int = 1
@@ -306,9 +328,10 @@ def _sample(
     text: str,
     answer: str,
     labels: tuple[str, ...] = (),
+    shares: np.ndarray | None = None,
 ) -> Sample:
     wording = int(rng.integers(len(TASKS[task].wordings))) if how.wordings else 0
-    return Sample(task, record.images[: TASKS[task].images], text, answer, record.dataset, labels, wording)
+    return Sample(task, record.images[: TASKS[task].images], text, answer, record.dataset, labels, wording, shares)
 
 
 def _scene(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
@@ -381,8 +404,11 @@ def _segment(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[
     absent = [name for name in names if name not in there]
     pool = there if there and (not absent or rng.random() < 0.85) else absent
     name = pool[int(rng.integers(len(pool)))]
-    answer = text_mask.encode(cells == record.mask_classes.index(name), name)
-    yield _sample(record, rng, how, Task.SEGMENT, name, answer, (name,))
+    number = record.mask_classes.index(name)
+    answer = text_mask.encode(cells == number, name)
+    unknown = mask == record.mask_classes.index("") if "" in record.mask_classes else None
+    shares = shares_of(mask == number, how, unknown)
+    yield _sample(record, rng, how, Task.SEGMENT, name, answer, (name,), shares)
 
 
 def _question(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
@@ -419,5 +445,7 @@ def _change_mask(record: Record, rng: np.random.Generator, how: Asking) -> Itera
     there = [name for name in names if (mask == record.change_classes.index(name)).any()]
     pool = there if there and rng.random() < 0.85 else names
     name = pool[int(rng.integers(len(pool)))]
-    cells = grid_of((mask == record.change_classes.index(name)).astype(np.uint8), how.grid, 2) == 1
-    yield _sample(record, rng, how, Task.SEGMENT_CHANGE, name, text_mask.encode(cells, name), (name,))
+    changed = mask == record.change_classes.index(name)
+    cells = grid_of(changed.astype(np.uint8), how.grid, 2) == 1
+    answer, shares = text_mask.encode(cells, name), shares_of(changed, how)
+    yield _sample(record, rng, how, Task.SEGMENT_CHANGE, name, answer, (name,), shares)

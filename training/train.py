@@ -120,11 +120,11 @@ class TextBatches(Batches):
         vocabulary: warmup.Vocabulary,
         size: int,
         patch: int,
-        grid: int,
+        asking: Asking,
         steps: int,
     ) -> None:
         self.mixture, self.stage, self.processor, self.vocabulary = mixture, stage, processor, vocabulary
-        self.size, self.patch, self.steps, self.asking = size, patch, steps, Asking(grid, each=3)
+        self.size, self.patch, self.steps, self.asking = size, patch, steps, asking
         self.fewest = stage.batch // 2 if mixture.share_of_pairs else stage.batch
 
     def __len__(self) -> int:
@@ -148,6 +148,7 @@ class TextBatches(Batches):
             amounts["cells"], amounts["middles"] = float(known[~boxes].sum()), float(known[boxes].sum())
             amounts["point"] = float((text["meant"].sum(-1) > 0).sum())
             amounts["tell"] = float((text["edge"][:, 0] >= 0).sum())
+            amounts["parts"] = float(text["shares"].isnan().logical_not().sum())
         batch: dict[str, Any] = {"text": text, "amounts": amounts}
         # Every process computes as many lots as every other, or weights that are sharded would wait for ever.
         lots = min(LOTS, self.stage.batch // images // parts)

@@ -24,7 +24,7 @@ from vlm.pen import BoxPen, MaskPen
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, to_rgb
 from vlm.prompts import Answer, Query, Task, TooLong
 from vlm.reader import Memory
-from vlm.views import MOST, PLACES, stays_true, turned
+from vlm.views import MOST, PLACES, asked, can_turn
 
 EMBEDDED = Path(__file__).parent / "nano"
 LARGE = 1_000_000_000  # bytes of weights from which bfloat16 is the default, where it is fast
@@ -52,8 +52,8 @@ class Written:
 
     tokens: without the end token. logs: natural logarithm of the probability of each choice made, the end token's
     included where it was chosen; of a number of a box, that of one within `vlm.grammar.NEAR`. finished: False when the
-    answer was cut at its limit. patches: how likely each patch, row by row, is of the class asked for, or holds the
-    middle of a box; () from a network without a reader.
+    answer was cut at its limit. patches: row by row over the image, how likely each patch holds the middle of a box, or
+    each patch, or each part of one, is of the class of a mask; () from a network without a reader.
     """
 
     tokens: tuple[int, ...]
@@ -164,8 +164,9 @@ def write(
         memory = output.reading.memory
         assert memory is not None
         assert memory.odds is not None
-        for row, odds in zip(rows, memory.odds.sigmoid().tolist(), strict=True):
-            row.patches = tuple(odds)
+        fine = memory.odds if memory.fine is None else memory.fine
+        for place, row in enumerate(rows):
+            row.patches = tuple((fine if isinstance(row.pen, MaskPen) else memory.odds)[place].sigmoid().tolist())
     seen = torch.zeros(logits.shape, dtype=torch.bool, device=device)
 
     def keep(places: list[int]) -> None:
@@ -329,10 +330,19 @@ def end_tokens(model: RSUniVLMForConditionalGeneration) -> tuple[int, ...]:
     return tuple(int(end) for end in ends) if isinstance(ends, list | tuple) else (int(ends),)
 
 
-def kind_of_answer(task: Task, text: str) -> str:
-    """Under which name an answer is calibrated: its task, apart from answers in numbers, which are right less often."""
-    number = task == Task.QUESTION and text.strip().isdigit()
-    return f"{task.value} with a number" if number else task.value
+def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
+    """Under which names an answer may be calibrated, the most particular first, the task last: numbers and shares are
+    right less often than other words, one object that is described more often than each of all of a class, and each
+    class has its own chance.
+    """
+    if task == Task.QUESTION and text.strip().isdigit():
+        return f"{task.value} with a number", task.value
+    if task == Task.QUESTION and ("percent" in text or text.strip() == "none"):
+        return f"{task.value} with a share", task.value
+    if task == Task.GROUND:
+        one = asked.strip().lower()
+        return f"{task.value} the one" if one.startswith("the ") else f"{task.value} {one}", task.value
+    return (task.value,)
 
 
 def calibrated(confidence: float, line: Sequence[float]) -> float:
@@ -485,7 +495,7 @@ class RSUniVLM:
                     [drafts[place] for place in places],
                 )
                 for place, row in zip(places, written, strict=True):
-                    answers[place] = self._answer(row, guides[place], queries[place].task)
+                    answers[place] = self._answer(row, guides[place], queries[place])
         return [answers[place] for place in range(len(queries))]
 
     def forget(self) -> None:
@@ -513,14 +523,14 @@ class RSUniVLM:
     def _views(self, query: Query) -> int:
         """In how many views a query's images are shown."""
         able = query.task not in PLACES or self.model.config.reader
-        return self.views if able and stays_true(query) else 1
+        return self.views if able and can_turn(query) else 1
 
     @staticmethod
     def _view(query: Query, view: int) -> Query:
         """The query as it is asked in a view of its images."""
         if view == 0:
             return query
-        return replace(query, images=tuple(turned(to_rgb(image), view) for image in query.images))
+        return asked(replace(query, images=tuple(map(to_rgb, query.images))), view)
 
     def _batches(self, order: Sequence[int], rows: Sequence[int]) -> Iterator[list[int]]:
         """The queries in this order, in lots of at most `max_batch` rows, or of one query that has more. (A row that
@@ -535,10 +545,11 @@ class RSUniVLM:
         if lot:
             yield lot
 
-    def _answer(self, row: Written, guide: Guide[Any] | None, task: Task) -> Answer:
+    def _answer(self, row: Written, guide: Guide[Any] | None, query: Query) -> Answer:
         grammar = None if guide is None else guide.grammar
         text = self.processor.read([list(row.tokens)])[0].strip() if guide is None else guide.text(row.tokens)
-        line = (self.model.config.calibration or {}).get(kind_of_answer(task, text))
+        lines = self.model.config.calibration or {}
+        line = next((lines[kind] for kind in kinds_of_answer(query.task, query.text, text) if kind in lines), None)
 
         def confidence(own: float) -> float:
             return own if line is None else calibrated(own, line)

@@ -138,8 +138,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     text_config: a Qwen2Config. vision_config: a SiglipVisionConfig, of which the head is never built. Or their dicts.
     stem: None cuts the image into patches by one convolution, as SigLIP does. Else a `ConvolutionStem` does: the width
         of each of its levels and how many blocks it has; the last is as wide as the tower.
-    calibration: by kind of answer (see `vlm.generation.kind_of_answer`), slope and offset on the log-odds that make the
-        network's confidence the share of such answers that are right; kinds that are not named stay as they are.
+    calibration: by kind of answer (see `vlm.generation.kinds_of_answer`), slope and offset on the log-odds that make
+        the network's confidence the share of such answers that are right; kinds that are not named stay as they are.
     num_experts: feed-forward experts per decoder layer; 1 is the dense network of the first training stage.
     image_token_id: the id that stands for one row of image features in `input_ids`; may lie outside the vocabulary.
     aspect, merge, grid_pinpoints: see `TileLayout`.
@@ -155,6 +155,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         numbers that its own box has, so that the search for the next one begins where the last one ended.
     reader: width of the queries and keys of a `vlm.reader.Reader` in the last layer of the decoder, which needs
         `cells_at`, one square tile an image and one mask cell a patch; 0 builds none, as in the published network.
+    parts: into how many parts a side the reader cuts a patch when it judges a mask: how likely each is of the class
+        is told beside the text, which has one cell a patch.
     lean: what is added, when an answer is written, to the log-odds of each cell that the reader judges for a mask. The
         mask that errs in the fewest cells leaves out what is less likely than not of its class; the one that overlaps
         best takes in all that is likelier than half its F1 (https://arxiv.org/abs/1402.1892).
@@ -182,6 +184,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     max_rows: int | None = None
     cells_at: int = 0
     reader: int = 0
+    parts: int = 1
     lean: float = 0.0
     box_lean: float = 0.0
     views: int = 1
@@ -444,7 +447,9 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         self.vision_tower = build_tower(config.vision_config, config.stem)
         self.vision_tower.encoder.layers = self.vision_tower.encoder.layers[: config.vision_layers]
         self.projector = build_projector(config.projector, config.vision_config.hidden_size, text.hidden_size)
-        reader = Reader(text, config.reader, config.mask_grid, config.lean, config.box_lean) if config.reader else None
+        reader = None
+        if config.reader:
+            reader = Reader(text, config.reader, config.mask_grid, config.lean, config.box_lean, config.parts)
         self.language_model = GranularityQwen2(text, config.num_experts, reader)
         if config.layout.newline:
             self.image_newline = nn.Parameter(torch.empty(text.hidden_size))

@@ -138,8 +138,8 @@ class Answer:
 
     confidence: in 0..1, from the probabilities of the answer's tokens; None when the model cannot say.
     finished: False when the answer was cut at the token limit.
-    each: of an answer of boxes, the confidence of each, in their order; of a mask, how likely each cell is of the
-    class, row by row; () when the model cannot say.
+    each: of an answer of boxes, the confidence of each, in their order; of a mask, how likely each cell, or each of as
+    many equal parts a side of every cell, is of the class, row by row over the image; () when the model cannot say.
     """
 
     text: str

@@ -34,6 +34,8 @@ _NUMBER = re.compile("(?:0|[1-9][0-9]*)\\Z")
 SHARP = 3.0
 """By which the log-odds of a patch are multiplied before a box or a run is written, so that each is decided by itself:
 many that are hardly likely do not add up to one that is, and many likely ones not to one that is not."""
+FINE = 32
+"""Width of the queries and keys of the parts of a patch."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Memory:
     keys, cells, middles: (batch, patches, reader). values: (batch, patches, hidden). edges: (batch, patches, 4,
     NUMBERS) how likely each number is as an edge of a box with its middle there. odds: (batch, patches), see `Reading`,
     as they were when the answer began, and so for all of it; None while answers are learned, when each token has its
-    own.
+    own. parts: (batch, patches, parts of a patch, FINE) keys; fine: (batch, patches x parts) log-odds that each part is
+    of the class of a mask, row by row over the image, known when `odds` are; both None in a reader that sees no parts.
     """
 
     keys: Tensor
@@ -52,6 +55,8 @@ class Memory:
     values: Tensor
     edges: Tensor
     odds: Tensor | None = None
+    parts: Tensor | None = None
+    fine: Tensor | None = None
 
     def of(self, rows: Tensor) -> Memory:
         """What is kept for some rows of the batch."""
@@ -67,7 +72,8 @@ class Reading:
     that hold the last image, and the one before it; paired: (batch,) whether there is one before it. memory: set by the
     first pass, given to those that go on. looks: (batch, length, patches) log shares of the patches that a token looked
     at. odds: (batch, length, patches) log-odds that a patch is of the class asked for, for a token that writes a mask,
-    or that it holds the middle of a box asked for. copied: (batch, length, `Reader.columns`).
+    or that it holds the middle of a box asked for. asked: (batch, length, FINE) queries for the parts of patches.
+    copied: (batch, length, `Reader.columns`).
 
     No dataclass: where weights are sharded, a layer is given a copy of each dataclass, and what it left would be lost.
     """
@@ -86,6 +92,7 @@ class Reading:
         self.memory, self.turns = memory, turns
         self.looks: Tensor | None = None
         self.odds: Tensor | None = None
+        self.asked: Tensor | None = None
         self.copied: Tensor | None = None
 
     @classmethod
@@ -108,6 +115,16 @@ class Reading:
         )
 
 
+def finer(odds: Tensor, asked: Tensor, parts: Tensor) -> Tensor:
+    """Log-odds that each part of each patch is of the class of a mask, (rows, patches x parts), row by row over the
+    image, of those of the patches, (rows, patches), and queries and keys of the parts, see `Reading` and `Memory`.
+    """
+    fine = odds[..., None] + torch.einsum("rw,rpsw->rps", asked, parts).float() * FINE**-0.5
+    side, split = (math.isqrt(size) for size in parts.shape[1:3])
+    found: Tensor = fine.view(len(odds), side, side, split, split).transpose(2, 3).flatten(1)
+    return found
+
+
 class Reader(nn.Module):
     """Looks at the last image for each token, and says what may be written of it.
 
@@ -115,12 +132,15 @@ class Reader(nn.Module):
     next middle, row by row from the last box on, whether any does, and how likely each number is as an edge of the box
     there. Masks: how likely the next run ends after one cell, two, ... All of it as logarithms beside those of chance,
     which `spell` adds to the logits of the tokens that write it. Of a pair, a patch knows its twin of the date before.
+    A mask has one cell a patch; with `parts` > 1 the reader also tells `parts` x `parts` parts of each apart.
     """
 
     writes: Tensor
     trust: Tensor
 
-    def __init__(self, config: Qwen2Config, width: int, grid: int, lean: float = 0.0, box_lean: float = 0.0) -> None:
+    def __init__(
+        self, config: Qwen2Config, width: int, grid: int, lean: float = 0.0, box_lean: float = 0.0, parts: int = 1
+    ) -> None:
         super().__init__()
         hidden = config.hidden_size
         self.grid, self.lean, self.box_lean = grid, lean, box_lean
@@ -134,6 +154,8 @@ class Reader(nn.Module):
         self.think = nn.Linear(hidden, 2 * hidden)
         self.say = nn.Linear(2 * hidden, hidden)
         self.edges = nn.Linear(2 * hidden, 4 * NUMBERS)
+        self.ask_parts = nn.Linear(hidden, FINE) if parts > 1 else None
+        self.parts = nn.Linear(hidden, parts**2 * FINE) if parts > 1 else None
         self.rarity = nn.Parameter(torch.empty(2))
         self.trust = nn.Parameter(torch.empty(3))
         self.register_buffer("writes", torch.full((config.vocab_size,), self.columns))
@@ -169,6 +191,8 @@ class Reader(nn.Module):
         own = self.norm(hidden)
         memory = reading.memory = reading.memory or self.remember(own, reading)
         kind, start = reading.aims % KINDS, torch.div(reading.aims, KINDS, rounding_mode="floor")
+        if self.ask_parts is not None:
+            reading.asked = self.ask_parts(own)
         judge = self.judge(own) * self.scale
         cells, middles = (
             (judge @ known.transpose(1, 2)).float() + rarity
@@ -179,7 +203,10 @@ class Reader(nn.Module):
         if reading.turns is not None and memory.odds is None:
             begins = (torch.arange(len(kind), device=kind.device), (kind != Aim.WORD).int().argmax(1))
             leaning = odds[begins] + torch.where(boxes[begins], self.box_lean, self.lean)
-            memory = reading.memory = self.agreed(replace(memory, odds=leaning), reading.turns)
+            fine = None
+            if reading.asked is not None and memory.parts is not None:
+                fine = finer(leaning, reading.asked[begins], memory.parts)
+            memory = reading.memory = self.agreed(replace(memory, odds=leaning, fine=fine), reading.turns)
         sharp = 1.0
         if memory.odds is not None:
             odds, sharp = memory.odds[:, None].expand_as(odds), SHARP
@@ -226,7 +253,8 @@ class Reader(nn.Module):
         thought = functional.gelu(self.think(image))
         reach = self.edges(thought).unflatten(-1, (4, NUMBERS)).float().softmax(-1)
         edges = torch.zeros_like(reach).scatter_add(-1, self.reached(reach.device).expand_as(reach), reach)
-        return Memory(self.keys(image), self.cells(image), self.middles(image), self.say(thought), edges)
+        parts = None if self.parts is None else self.parts(image).unflatten(-1, (-1, FINE))
+        return Memory(self.keys(image), self.cells(image), self.middles(image), self.say(thought), edges, parts=parts)
 
     def agreed(self, memory: Memory, turns: Tensor) -> Memory:
         """What is kept of images that were seen in several views, see `Reading.turns`: the mean of what was seen of
@@ -247,7 +275,11 @@ class Reader(nn.Module):
             found: Tensor = (total / count.view(-1, *[1] * (of.ndim - 1)))[first]
             return found
 
-        return replace(memory, odds=mean(odds), edges=mean(edges))
+        fine = memory.fine
+        if fine is not None:
+            places = torch.from_numpy(patches(math.isqrt(fine.shape[-1]))).to(view.device)[view]
+            fine = mean(fine.gather(1, places))
+        return replace(memory, odds=mean(odds), edges=mean(edges), fine=fine)
 
     def reached(self, device: torch.device) -> Tensor:
         """(patches, 4, NUMBERS): which number each edge is that lies so far from the middle of a patch; what lies

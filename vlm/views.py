@@ -7,6 +7,7 @@ k % 4 quarters, and from 4 on mirrored left to right after that; view 0 is the i
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,18 @@ PLACES = (Task.GROUND, Task.SEGMENT, Task.SEGMENT_CHANGE)
 another view.
 """
 PLACED = re.compile(
-    r"\b(top|bottom|upper|lower|right|leftmost|(the|on|at|in|to) left|left (side|part|half|edge|corner|of)"
-    r"|(north|south|east|west)(east|west)?(ern)?)\b",
+    r"\b((top|bottom|right|left)most|top|bottom|upper|lower|right|(the|on|at|in|to) left"
+    r"|left (side|part|half|edge|corner|of)|(north|south|east|west)(east|west)?(ern)?|above|below|where)\b",
     re.I,
 )
-"""Words that name a place in the picture, which a turn makes untrue; "has left" is not one."""
+"""Words that name a place in the picture, or ask for one, which a turn makes untrue; "has left" is not one."""
+RELATED = re.compile(r"\b(above|below|where)\b", re.I)
+"""Those that have no name in a turned picture."""
+SIDES, COMPASS = ("top", "left", "bottom", "right"), ("north", "west", "south", "east")
+"""Places in the order in which a turn takes one to the next."""
+SYNONYMS = {"upper": "top", "lower": "bottom"}
+_SIDE = re.compile(r"\b(top|upper|left|bottom|lower|right)(most)?\b", re.I)
+_POINT = re.compile(r"\b(north|south)?(east|west)?(ern)?\b", re.I)
 
 
 def turned(image: Any, view: int) -> Any:
@@ -34,11 +42,40 @@ def turned(image: Any, view: int) -> Any:
     return np.ascontiguousarray(array[:, ::-1] if view >= 4 else array)
 
 
-def stays_true(query: Query) -> bool:
-    """Whether what a query asks of an image is as true of a turned one. (Names to choose from may say "right"; a region
-    is asked about by its place.)
+def can_turn(query: Query) -> bool:
+    """Whether a query can be asked of turned images. (Names to choose from may say "right"; a region is asked about by
+    its place; the answer to a question that names one may name another.)
     """
-    return query.task == Task.CLASSIFY or (query.task != Task.DESCRIBE_REGION and not PLACED.search(query.text))
+    if query.task in (Task.CLASSIFY, Task.DESCRIBE_REGION):
+        return query.task == Task.CLASSIFY
+    return not (RELATED if query.task in PLACES else PLACED).search(query.text)
+
+
+def asked(query: Query, view: int) -> Query:
+    """A query as it is asked of a view of its images: "the car at the top" is the one "at the left" in view 1."""
+    text = reworded(query.text, view) if query.task in PLACES and PLACED.search(query.text) else query.text
+    return replace(query, images=tuple(turned(image, view) for image in query.images), text=text)
+
+
+def reworded(text: str, view: int) -> str:
+    """A text with its names of places as they are in a view."""
+
+    def moved(name: str, names: tuple[str, ...]) -> str:
+        number = (names.index(name) + view) % 4
+        return names[-number if view >= 4 else number]  # A mirror swaps numbers 1 and 3.
+
+    def side(found: re.Match[str]) -> str:
+        name = found[1].lower()
+        return moved(SYNONYMS.get(name, name), SIDES) + (found[2] or "")
+
+    def point(found: re.Match[str]) -> str:
+        if not (found[1] or found[2]):
+            return found[0]
+        now = {moved(name.lower(), COMPASS) for name in found.group(1, 2) if name}
+        return "".join(sorted(now, key=("north", "south", "east", "west").index)) + (found[3] or "")
+
+    text = _POINT.sub(point, _SIDE.sub(side, text))
+    return re.sub(r"\b(left|right)([ -])(top|bottom)\b", r"\3\2\1", text)
 
 
 def patches(side: int) -> NDArray[np.int64]:
