@@ -229,12 +229,15 @@ def tower_weights(source: str) -> dict[str, torch.Tensor]:
 def teach(stage: Stage, mixture: Mixture, records: Records, given: argparse.Namespace) -> None:
     """Train on questions and answers, from any start; leaves a checkpoint folder.
 
-    The warm-up's heads go on watching the tower where there are any and the tower is of their width.
+    The warm-up's heads go on watching the tower where there are any and the tower is of their width. A decoder that is
+    aligned after a warm-up sees by the tower that it left, and goes on from what its experts have in common.
     """
     warm = torch.load(given.out / "tower.pt", weights_only=True) if (given.out / "tower.pt").exists() else None
     sources = given.weights or [folder for folder in before(given.out, stage) if folder.exists()][:1]
     if sources:
         model, processor = starts.load(sources)
+        if stage.name == "align" and warm is not None:
+            model = narrow_and_see(model, warm)
     elif stage.name in ("align", "1") and warm is not None:
         model, processor = grown(warm, records, given)
     else:
@@ -321,11 +324,20 @@ def grown(
         words.save_pretrained(given.out / "words")
     wait_for_all()
     words = PreTrainedTokenizerFast.from_pretrained(given.out / "words")
-    model = fresh(words)
-    model.vision_tower.load_state_dict(
-        {n.removeprefix("tower."): w.float() for n, w in warm["weights"].items() if n.startswith("tower.")}
-    )
+    model = narrow_and_see(fresh(words), warm)
     return model, RSUniVLMProcessor.of(model.config, words)
+
+
+def narrow_and_see(model: RSUniVLMForConditionalGeneration, warm: dict[str, Any]) -> RSUniVLMForConditionalGeneration:
+    """The model, dense, with the tower of a warm-up."""
+    tower = {n.removeprefix("tower."): w.float() for n, w in warm["weights"].items() if n.startswith("tower.")}
+    try:
+        model.vision_tower.load_state_dict(tower)
+    except RuntimeError as error:
+        raise ValueError(
+            "the tower.pt in --out is of other layers than the model's: pass another --out, or no --weights"
+        ) from error
+    return checkpoints.narrow(model, None)
 
 
 def compile_layers(model: RSUniVLMForConditionalGeneration) -> None:

@@ -52,7 +52,7 @@ SETS = {
 }
 
 # Captions and questions are most of what the image expert has to learn, and the tower rests.
-SPEAKING = {**SETS, "aid_rsicd": 0.50, "ucmerced": 0.28}
+SPEAKING = {**SETS, "aid_rsicd": 1.20, "ucmerced": 0.50}
 
 TASK_WEIGHTS = {
     Task.CLASSIFY: 1.0,
