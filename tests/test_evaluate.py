@@ -414,6 +414,8 @@ def test_a_coarser_grid_lowers_the_ceiling_and_tiles_raise_it() -> None:
     coarse, fine, tiled = (exams.ceilings(exam, items, *how)[0].score for how in ((10, 400), (20, 400), (20, 120)))
     assert coarse < fine < tiled
     assert exams.ceilings(exam, items, 40, 400)[0].score == 1
+    assert coarse < exams.ceilings(exam, items, 10, 400, parts=2)[0].score < 1
+    assert exams.ceilings(exam, items, 10, 400, parts=8)[0].score > 0.9  # corners are rounded
 
 
 def test_what_is_asked_about_the_whole_of_a_large_image_has_a_ceiling_too() -> None:

@@ -361,7 +361,9 @@ def evaluate(
     tell: hears of the progress.
     """
     grid = int(getattr(model, "mask_grid", 24))
+    parts = int(getattr(model, "parts", 1))
     run = {"model": model.name, "weights": weights, "split": split, "tile": model.tile_size, "grid": grid}
+    run |= {"parts": parts} if parts > 1 else {}
     predictions = Predictions.open(out / "predictions.jsonl", run)
     asked = {name: (items_of(name, root, split, limit), EXAMS[name]) for name in names}
     _ask_all(model, asked, predictions, batch, tell)
@@ -437,7 +439,7 @@ def score(predictions: Predictions, root: Path, names: Sequence[str] = DEFAULT, 
             continue
         found = EXAMS[name].score(items, replies)
         if EXAMS[name].grid:
-            best = ceilings(EXAMS[name], items, run["grid"], run["tile"])
+            best = ceilings(EXAMS[name], items, run["grid"], run["tile"], run.get("parts", 1))
             # A difference of two scores has no ceiling, nor a floor.
             found = [line if line.metric == exams.GAIN else replace(line, ceiling=top.score)
                      for line, top in zip(found, best, strict=True)]  # fmt: skip

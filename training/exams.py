@@ -801,17 +801,37 @@ class Surveyor:
     """A model that knows the annotations: it reads from the pixels where it is looking, and answers exactly.
 
     The images it is shown are those of `chart`. Its scores are what the grid of masks, the percents of boxes and the
-    tiles leave of perfect answers.
+    tiles leave of perfect answers. parts: into how many parts a side it cuts a cell of a mask, see `Answer.each`.
     """
 
     item: Item
     mask_grid: int
     tile_size: int
+    parts: int = 1
     name: str = "annotations"
 
     def ask(self, queries: Sequence[Query]) -> list[Answer]:
         """The annotations within each view, as text."""
-        return [Answer(self._say(query), 1.0) for query in queries]
+        return [self._answer(query) for query in queries]
+
+    def _answer(self, query: Query) -> Answer:
+        window = whereabouts(query.images[-1])
+        if query.task not in (Task.SEGMENT, Task.SEGMENT_CHANGE) or len(query.labels) > 1 or window is None:
+            return Answer(self._say(query), 1.0)
+        truth, side = self._truth(query, window), self.mask_grid * self.parts
+        each: tuple[float, ...] = ()
+        if self.parts > 1:
+            each = tuple((cell_counts(truth, side) / cell_counts(np.ones_like(truth), side)).ravel().tolist())
+        return Answer(text_mask.encode(cells(truth, self.mask_grid), query.text), 1.0, each=each)
+
+    def _truth(self, query: Query, window: tuple[int, int, int, int, int]) -> Bools:
+        """Where within a window the class of a mask lies, or has changed."""
+        record, (left, top, width, height, date) = self.item.record, window
+        if record.change_mask is not None:
+            truth = changed_in(record, self.item.ask) & (date == 1)
+        else:
+            truth = index_image(record.mask) == record.mask_classes.index(query.text)
+        return truth[top : top + height, left : left + width]
 
     def _say(self, query: Query) -> str:
         record = self.item.record
@@ -820,7 +840,7 @@ class Surveyor:
         window = whereabouts(query.images[-1])
         if window is None:
             return text_box.NOTHING if query.task is Task.GROUND else ""
-        left, top, width, height, date = window
+        left, top, width, height, _ = window
         if query.task is Task.GROUND:
             clipped = [
                 (max(b[0] - left, 0), max(b[1] - top, 0), min(b[2] - left, width), min(b[3] - top, height))
@@ -830,18 +850,11 @@ class Surveyor:
             return text_box.encode(
                 tuple(np.array(box) / sides * 100) for box in clipped if box[2] - box[0] >= 1 and box[3] - box[1] >= 1
             )
-        if record.change_mask is not None:
-            truth = changed_in(record, self.item.ask) & (date == 1)
-        elif len(query.labels) > 1:
-            stored = index_image(record.mask)[top : top + height, left : left + width]
-            known = [record.mask_classes.index(name) for name in query.labels]
-            shares = np.stack([cell_counts(stored == index, self.mask_grid) for index in known])
-            none = shares.sum(0) == 0
-            labels = [text_mask.OTHERS, *query.labels]
-            return text_mask.encode_classes(np.where(none, 0, shares.argmax(0) + 1), labels)
-        else:
-            truth = index_image(record.mask) == record.mask_classes.index(query.text)
-        return text_mask.encode(cells(truth[top : top + height, left : left + width], self.mask_grid), query.text)
+        stored = index_image(record.mask)[top : top + height, left : left + width]
+        known = [record.mask_classes.index(name) for name in query.labels]
+        shares = np.stack([cell_counts(stored == index, self.mask_grid) for index in known])
+        labels = [text_mask.OTHERS, *query.labels]
+        return text_mask.encode_classes(np.where(shares.sum(0) == 0, 0, shares.argmax(0) + 1), labels)
 
 
 def chart(width: int, height: int, date: int = 0) -> NDArray[np.uint8]:
@@ -877,12 +890,12 @@ def _span(places: NDArray[np.float64]) -> tuple[int, int] | None:
     return round(first - (step - 1) / 2), round(step * len(places))
 
 
-def ceilings(exam: Exam, items: list[Item], grid: int, tile: int) -> list[Line]:
+def ceilings(exam: Exam, items: list[Item], grid: int, tile: int, parts: int = 1) -> list[Line]:
     """The table of an exam when the surveyor sits it."""
     replies = []
     for item in items:
         sides = [picture(image).shape[1::-1] for image in item.record.images]
         images = tuple(chart(*side, date) for date, side in enumerate(sides))
         charted = replace(item, record=replace(item.record, images=images))
-        replies += exam.ask(Surveyor(item, grid, tile), [charted])
+        replies += exam.ask(Surveyor(item, grid, tile, parts), [charted])
     return exam.score(items, replies)

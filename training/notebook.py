@@ -34,6 +34,7 @@ class Notebook:
         self.model, self.most = model, most
         self.name, self.tile_size = model.name, model.tile_size
         self.mask_grid = int(getattr(model, "mask_grid", 24))
+        self.parts = int(getattr(model, "parts", 1))
         self._answers: dict[bytes, Answer] = {}
         self._noted: dict[bytes, Query] = {}
 

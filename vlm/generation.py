@@ -379,7 +379,8 @@ class RSUniVLM:
 
     name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer; drafts: how
     often a caption is written before the most typical is told; 1 is the fastest. tile_size: side in pixels of the
-    window of a large raster that one query should see. mask_grid: rows and columns of its masks.
+    window of a large raster that one query should see. mask_grid: rows and columns of its masks; parts: into how many
+    parts a side each of their cells is cut where `Answer.each` says how likely they are.
     """
 
     def __init__(
@@ -403,7 +404,7 @@ class RSUniVLM:
         self.views = int(model.config.views)
         self.drafts = int(model.config.drafts)
         self.tile_size = int(model.config.tile_pixels)
-        self.mask_grid = int(model.config.mask_grid)
+        self.mask_grid, self.parts = int(model.config.mask_grid), int(model.config.parts)
         self._lock = threading.Lock()
         self._seen: OrderedDict[bytes, Tensor] = OrderedDict()
         self._vocabulary: Vocabulary | None = None
