@@ -341,6 +341,25 @@ def test_a_warm_up_goes_on_from_the_tower_of_a_checkpoint(
         assert torch.allclose(kept[f"tower.{name}"].float(), value, atol=2e-3), name
 
 
+def test_a_decoder_with_experts_is_aligned_to_the_tower_of_a_newer_warm_up(run: Path, tmp_path: Path) -> None:
+    out = folder(tmp_path / "again", run, "tower.pt")
+    warm = torch.load(out / "tower.pt", weights_only=True)
+    newer = {name: value + 0.01 if name.startswith("tower.") else value for name, value in warm["weights"].items()}
+    torch.save({**warm, "weights": newer}, out / "tower.pt")
+    start = ["--weights", str(run / "stage2"), "--rate", "1e-9"]
+    main(["--stage", "align", "--out", str(out), "--steps", "1", "--batch", "4", *start, *SMALL])
+    (old, _), (new, _) = (load(path, dtype=torch.float32) for path in (run / "stage2", out / "align"))
+    assert (old.config.num_experts, new.config.num_experts) == (3, 1)
+    for name, value in new.vision_tower.state_dict().items():
+        assert torch.allclose(value, newer[f"tower.{name}"].float(), atol=2e-2), name
+    mean = sum(expert.up_proj.weight for expert in old.language_model.layers[0].mlp) / 3
+    assert torch.allclose(new.language_model.layers[0].mlp[0].up_proj.weight, mean, atol=1e-3)
+    torch.save({**warm, "weights": {"tower.other": torch.zeros(1)}}, out / "tower.pt")
+    shutil.rmtree(out / "align")
+    with pytest.raises(ValueError, match=r"tower.pt in --out is of other layers"):
+        main(["--stage", "align", "--out", str(out), "--steps", "1", "--batch", "4", *start, *SMALL])
+
+
 def test_a_tower_of_other_layers_is_not_taken_for_this_one() -> None:
     words = ("word",)
     heads = warmup.VisionHeads(nano.VISION["hidden_size"], Vocabulary(words, words, words, words, words))

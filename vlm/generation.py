@@ -335,10 +335,10 @@ def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
     right less often than other words, one object that is described more often than each of all of a class, and each
     class has its own chance.
     """
-    if task == Task.QUESTION and text.strip().isdigit():
-        return f"{task.value} with a number", task.value
-    if task == Task.QUESTION and ("percent" in text or text.strip() == "none"):
-        return f"{task.value} with a share", task.value
+    if task == Task.QUESTION:
+        share = "percent" in text or text.strip() == "none"
+        what = "with a number" if text.strip().isdigit() else "with a share" if share else "in words"
+        return f"{task.value} {what}", task.value
     if task == Task.GROUND:
         one = asked.strip().lower()
         return f"{task.value} the one" if one.startswith("the ") else f"{task.value} {one}", task.value
