@@ -645,7 +645,8 @@ def _no_valid_pixel(scene: Scene) -> RasterError:
 def _said_again(repeated: int) -> list[str]:
     if not repeated:
         return []
-    return [f"The model told {repeated} boxes twice; each place counts once. Read the count with care."]
+    boxes = "1 box" if repeated == 1 else f"{repeated} boxes"
+    return [f"The model told {boxes} twice; each place counts once. Read the count with care."]
 
 
 def _from_percent(box: tuple[float, float, float, float], window: Window) -> Box:
