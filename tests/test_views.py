@@ -62,6 +62,7 @@ def test_only_what_can_be_asked_of_a_turned_image_is_shown_in_views() -> None:
         (Query(Task.GROUND, image, "the building at the top"), True),
         (Query(Task.GROUND, image, "the building above the road"), False),
         (Query(Task.SEGMENT, image, "water", ("water",)), True),
+        (Query(Task.SEGMENT, image, "right of way", ("right of way",)), False),
     ):
         assert can_turn(query) == true, query
 

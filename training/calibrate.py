@@ -55,7 +55,7 @@ def log_odds(confidence: np.ndarray) -> np.ndarray:
 def judged_answers(
     predictions: evaluate.Predictions, data: Path, names: Sequence[str], limit: int | None
 ) -> dict[str, list[tuple[float, bool]]]:
-    """Confidence and whether it was right, by kind of answer. One object that was described is no box like others."""
+    """Confidence and whether it was right, by kind of answer."""
     found: dict[str, list[tuple[float, bool]]] = {}
     for name in names:
         items, replies = predictions.of(name, evaluate.items_of(name, data, predictions.run["split"], limit))
@@ -69,7 +69,7 @@ def judged_answers(
                     if case.confidence is not None and case.right is not None
                 ]
             for question, answer, sure, right in told:
-                for kind in kinds_of_answer(EXAMS[name], question, answer)[: 1 if name == "grounding" else None]:
+                for kind in kinds_of_answer(EXAMS[name], question, answer):
                     found.setdefault(kind, []).append((sure, right))
     return found
 

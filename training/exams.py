@@ -817,11 +817,12 @@ class Surveyor:
     def _answer(self, query: Query) -> Answer:
         window = whereabouts(query.images[-1])
         if query.task not in (Task.SEGMENT, Task.SEGMENT_CHANGE) or len(query.labels) > 1 or window is None:
-            return Answer(self._say(query), 1.0)
+            return Answer(self._say(query, window), 1.0)
         truth, side = self._truth(query, window), self.mask_grid * self.parts
         each: tuple[float, ...] = ()
         if self.parts > 1:
-            each = tuple((cell_counts(truth, side) / cell_counts(np.ones_like(truth), side)).ravel().tolist())
+            sizes = cell_counts(np.ones_like(truth), side).clip(min=1)
+            each = tuple((cell_counts(truth, side) / sizes).ravel().tolist())
         return Answer(text_mask.encode(cells(truth, self.mask_grid), query.text), 1.0, each=each)
 
     def _truth(self, query: Query, window: tuple[int, int, int, int, int]) -> Bools:
@@ -833,11 +834,10 @@ class Surveyor:
             truth = index_image(record.mask) == record.mask_classes.index(query.text)
         return truth[top : top + height, left : left + width]
 
-    def _say(self, query: Query) -> str:
+    def _say(self, query: Query, window: tuple[int, int, int, int, int] | None) -> str:
         record = self.item.record
         if query.task is Task.DESCRIBE_CHANGE:
             return "something has changed." if changed_in(record, self.item.ask).any() else "nothing has changed."
-        window = whereabouts(query.images[-1])
         if window is None:
             return text_box.NOTHING if query.task is Task.GROUND else ""
         left, top, width, height, _ = window

@@ -331,9 +331,8 @@ def end_tokens(model: RSUniVLMForConditionalGeneration) -> tuple[int, ...]:
 
 
 def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
-    """Under which names an answer may be calibrated, the most particular first, the task last: numbers and shares are
-    right less often than other words, one object that is described more often than each of all of a class, and each
-    class has its own chance.
+    """Under which names an answer may be calibrated, the most particular first: numbers and shares are right less often
+    than other words, each class of objects has its own chance, and one object that is described is none of these.
     """
     if task == Task.QUESTION:
         share = "percent" in text or text.strip() == "none"
@@ -341,7 +340,7 @@ def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
         return f"{task.value} {what}", task.value
     if task == Task.GROUND:
         one = asked.strip().lower()
-        return f"{task.value} the one" if one.startswith("the ") else f"{task.value} {one}", task.value
+        return (f"{task.value} the one",) if one.startswith("the ") else (f"{task.value} {one}", task.value)
     return (task.value,)
 
 

@@ -44,16 +44,16 @@ def turned(image: Any, view: int) -> Any:
 
 def can_turn(query: Query) -> bool:
     """Whether a query can be asked of turned images. (Names to choose from may say "right"; a region is asked about by
-    its place; the answer to a question that names one may name another.)
+    its place; the answer to a question that names one may name another; a class is a name, not a description.)
     """
-    if query.task in (Task.CLASSIFY, Task.DESCRIBE_REGION):
-        return query.task == Task.CLASSIFY
-    return not (RELATED if query.task in PLACES else PLACED).search(query.text)
+    if query.task == Task.GROUND:
+        return not RELATED.search(query.text)
+    return query.task == Task.CLASSIFY or (query.task != Task.DESCRIBE_REGION and not PLACED.search(query.text))
 
 
 def asked(query: Query, view: int) -> Query:
     """A query as it is asked of a view of its images: "the car at the top" is the one "at the left" in view 1."""
-    text = reworded(query.text, view) if query.task in PLACES and PLACED.search(query.text) else query.text
+    text = reworded(query.text, view) if query.task == Task.GROUND and PLACED.search(query.text) else query.text
     return replace(query, images=tuple(turned(image, view) for image in query.images), text=text)
 
 
