@@ -178,6 +178,14 @@ def run(options: argparse.Namespace) -> Finding:
     return result
 
 
+def tell(text: str) -> None:
+    """Print, unless the reader, such as `head`, has seen enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def keep(result: Finding, options: argparse.Namespace) -> None:
     """Save what the command line asks to be saved, and say the warnings."""
     for warning in result.warnings:
@@ -203,10 +211,10 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     try:
         if options.tool is None:
-            print(listing(as_json=options.json), flush=True)
+            tell(listing(as_json=options.json))
             return 0
         result = run(options)
-        print(result.model_dump_json(indent=2), flush=True)
+        tell(result.model_dump_json(indent=2))
         keep(result, options)
     except ValidationError as error:
         print(f"rs-tools {options.command}: {agents.readable(error)}", file=sys.stderr)
@@ -217,8 +225,6 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"rs-tools {options.command}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -280,3 +280,14 @@ def test_as_a_program_of_its_own_it_starts_without_torch_and_gives_the_same_exit
     words = [sys.executable, "-m", "rs_tools.cli", "describe-region", "scene.png", "1"]
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_what_is_to_be_saved_is_saved_though_nobody_reads_the_answer(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "scene.png")
+    words = ["describe-region", str(tmp_path / "scene.png"), "5", "5", "30", "30", "--out", str(tmp_path / "out.json")]
+    program = [sys.executable, "-m", "rs_tools.cli", *words]
+    with subprocess.Popen(program, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.close()  # as `head` does when it has seen enough
+    assert running.returncode == 0
+    assert json.loads((tmp_path / "out.json").read_text())["tool"] == "describe_region"
