@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -23,7 +24,7 @@ from pydantic import Field
 
 from rs_tools import tiling
 from rs_tools.errors import Cancelled, InvalidInput, RasterError, UnreadableAnswer
-from rs_tools.geometry import Box, Window, dilate, outlines
+from rs_tools.geometry import Box, Grid, Window, dilate, outlines
 from rs_tools.model import VisionModel, load_model
 from rs_tools.raster import UNREAD, ImageInput, Scene, View, open_pair, open_scene
 from rs_tools.results import (
@@ -63,12 +64,18 @@ GENERAL_CLASSES: tuple[str, ...] = (
 """The categories that `classify_scene` chooses from when none are given."""
 
 _COMPARES = re.compile(
-    r"\b(top|bottom|upper|lower|left|right|(left|right|top|bottom)most|cent(er|re)|middle|corner|edge|side"
+    r"\b((left|right|top|bottom)-?most|top|bottom|upper|lower|left|right|cent(er|re)|middle|corner|edge|side"
     r"|(larg|small|long|short|bigg|great|wid|tall)est|only|next to|between|near(est)?|beside|closest"
     r"|(north|south)(east|west)?(ern(most)?)?|(east|west)(ern(most)?)?)\b",
     re.IGNORECASE,
 )
 """Words that mean something only to one who sees the whole image."""
+_PREPOSITION = re.compile(r"\s(at|in|on|to|of|near|nearest|by|next|beside|between|closest|from|with|above|below)\b.*", re.I)
+_DETERMINER = re.compile(r"^(the|a|an|one)\b", re.I)
+SMALL = 0.12
+"""Longer side of an object, as a share of the image, below which one that was described is looked at from near."""
+NEAR = 2 / 3
+"""Side of what is looked at from near, as a share of a tile's."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -127,13 +134,14 @@ def ground_object(
     progress: Progress = ignore,
     cancel: Cancel = never,
 ) -> Grounding:
-    """Find an object that is described in words and return a box for each place where it is. Use it for "where is" and "how many" questions about things that can be counted (airplanes, ships, storage tanks, houses); use segment_class for areas such as water or roads. Boxes are left, top, right, bottom in pixels from the top-left corner, and for a georeferenced raster also map coordinates, WGS84 longitude and latitude, and ground area. Large rasters are searched tile by tile at full resolution and once more in larger tiles for larger objects; objects of a few pixels are easily missed, and boxes are precise to about one hundredth of a tile. A query that names a place in the image or compares ("at the top left", "the largest") is asked about the whole image, reduced."""  # noqa: E501
+    """Find an object that is described in words and return a box for each place where it is. Use it for "where is" and "how many" questions about things that can be counted (airplanes, ships, storage tanks, houses); use segment_class for areas such as water or roads. Boxes are left, top, right, bottom in pixels from the top-left corner, and for a georeferenced raster also map coordinates, WGS84 longitude and latitude, and ground area. Large rasters are searched tile by tile at full resolution and once more in larger tiles for larger objects; objects of a few pixels are easily missed, and boxes are precise to about one hundredth of a tile. A query that names a place in the image or compares ("at the top left", "the largest") is asked about the whole image, reduced; what is small there is then looked at from near."""  # noqa: E501
     query = _said(query, "query", 200)
     scene = open_scene(image)
     model = model or load_model()
     tiles = tiling.levels(scene.grid.width, scene.grid.height, model.tile_size)
     reduced = []
-    if len(tiles) > 1 and _COMPARES.search(query):
+    compares = _COMPARES.search(query) is not None
+    if len(tiles) > 1 and compares:
         tiles = [replace(tiles[-1], least=0.0)]
         reduced = [
             "The query compares things all over the image or names a place in it: the image was asked about as a "
@@ -154,6 +162,9 @@ def ground_object(
         repeated += len(told) - len(boxes)
         pieces += [tiling.Piece(box, tile, sure[told.index(box)], number) for box in boxes]
     asking.demand_an_answer(scene, f"boxes of '{query}'")
+    if len(tiles) == 1 and (compares or query.lower().startswith("the ")):
+        nearer = _seen_from_near(asking, scene, [piece.box for piece in pieces], query)
+        pieces = [replace(piece, box=box) for piece, box in zip(pieces, nearer, strict=True)]
     found = sorted(
         tiling.merge(pieces, heard), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left)
     )
@@ -673,12 +684,53 @@ def _surroundings(box: Box, scene: Scene, tile_size: int) -> tuple[Window, list[
     grid = scene.grid
     if max(grid.width, grid.height) <= tiling.WHOLE * tile_size:
         return Window(0, 0, grid.width, grid.height), []
-    side = max(tile_size, int(1.5 * max(box.width, box.height)))
+    window = _around(box, grid, max(tile_size, int(1.5 * max(box.width, box.height))))
+    return window, [f"The model saw the {window.width} x {window.height} pixels around the box, not the whole image."]
+
+
+def _around(box: Box, grid: Grid, side: int) -> Window:
+    """A square of so many pixels a side with the box in its middle, moved and cut so that it lies in the image."""
     width, height = min(side, grid.width), min(side, grid.height)
     left = round(min(max(box.left + box.width / 2 - width / 2, 0), grid.width - width))
     top = round(min(max(box.top + box.height / 2 - height / 2, 0), grid.height - height))
-    window = Window(left, top, left + width, top + height)
-    return window, [f"The model saw the {width} x {height} pixels around the box, not the whole image."]
+    return Window(left, top, left + width, top + height)
+
+
+def _seen_from_near(asking: _Asking, scene: Scene, boxes: Sequence[Box], query: str) -> list[Box]:
+    """Boxes of objects that were described and found in the whole image, more exactly where they are small in it.
+
+    Around each, the bare class is asked for; of what is found there, that counts which overlaps most with what was seen
+    from afar. Where nothing is found within the object's length, the box stays as it is.
+    """
+    name = _class_of(query)
+    grid, side = scene.grid, int(NEAR * asking.model.tile_size)
+    tiles: dict[Box, tiling.Tile] = {}
+    for box in boxes:
+        window = _around(box, grid, max(side, int(2.5 * max(box.width, box.height))))
+        if name and max(box.width / grid.width, box.height / grid.height) < SMALL:
+            tiles[box] = tiling.Tile(window, window, Window(0, 0, grid.width, grid.height))
+    asking.total += len(tiles)
+    seen: dict[tiling.Tile, list[Box]] = {}
+    for tile, _, answer in asking.tiles([scene], list(dict.fromkeys(tiles.values())), Task.GROUND, name):
+        with suppress(ValueError):
+            seen[tile] = [_from_percent(percents, tile.view) for percents in text_box.decode(answer.text)]
+
+    def nearer(box: Box) -> Box:
+        (x, y), reach = box.center, max(box.width, box.height)
+        close = {
+            other: (other.iou(box), -math.dist((x, y), other.center))
+            for other in seen.get(tiles[box], ())
+            if math.dist((x, y), other.center) < reach
+        }
+        return max(close, key=close.__getitem__) if close else box
+
+    return [nearer(box) if box in tiles else box for box in boxes]
+
+
+def _class_of(query: str) -> str:
+    """What kind of thing a description is of: "car" for "the leftmost car", "the car at the top"; "" if it says none."""
+    left = _DETERMINER.sub("", _COMPARES.sub("", _PREPOSITION.sub("", query)).strip())
+    return " ".join(word for word in left.split() if re.search(r"\w", word))
 
 
 # Masks --------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -277,7 +278,12 @@ def test_a_large_network_computes_in_bfloat16_only_where_the_device_does(
     for able, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(generation, "computes_bfloat16", lambda device, able=able: able)
         assert RSUniVLM.load(folder, device="cpu").model.dtype == dtype
-    assert computes_bfloat16(torch.device("cpu")) in (True, False)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file() or platform.machine() != "x86_64", reason="reads /proc/cpuinfo")
+def test_a_processor_without_instructions_for_bfloat16_is_not_said_to_compute_it() -> None:
+    flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    assert computes_bfloat16(torch.device("cpu")) == ("avx512_bf16" in flags)
 
 
 def test_an_image_is_seen_once_for_many_questions_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

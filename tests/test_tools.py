@@ -45,7 +45,7 @@ from rs_tools.geometry import gdal
 from rs_tools.raster import UNREAD
 from rs_tools.results import Finding, readable
 from rs_tools.testing import ScriptedModel
-from rs_tools.tools import TOOLS, says_unchanged
+from rs_tools.tools import TOOLS, _class_of, says_unchanged
 from vlm import text_box, text_mask
 from vlm.prompts import TooLong
 
@@ -129,6 +129,49 @@ def test_a_query_that_compares_is_asked_about_the_whole_image_and_says_so() -> N
         assert any("as a whole and at reduced resolution" in warning for warning in found.warnings)
     assert ground_object(scene, "ship", model=bright()).tiles_read > 1
     assert not ground_object(scene_with(), "the largest ship", model=bright()).warnings
+
+
+def test_what_was_described_and_is_small_in_the_whole_image_is_looked_at_from_near() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def sees(query: Query) -> str:
+        """Sees in sixteenths of what it is shown, and what it is asked for is as large as one."""
+        asked.append((query.text, query.images[0].shape[1]))
+        rows, columns = (found * 16 // query.images[0].shape[0] for found in np.nonzero(query.images[0][..., 0] > 99))
+        edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        return text_box.encode([tuple(100 * edge / 16 for edge in edges)])
+
+    scene = scene_with((304, 208, 312, 216), width=512, height=512)
+    [box] = ground_object(scene, "the leftmost small ship", model=ScriptedModel(sees, tile_size=96)).boxes
+    assert [text for text, _ in asked] == ["the leftmost small ship", "small ship"]
+    assert asked[0][1] > asked[1][1]
+    assert max(box.right - box.left, box.bottom - box.top) < 18  # from afar it is 32
+    assert box.left <= 305 < 311 <= box.right
+    asked.clear()
+    large = scene_with((10, 10, 100, 100), width=512, height=512)
+    ground_object(large, "the leftmost ship", model=ScriptedModel(sees, tile_size=96))
+    assert len(asked) == 1
+    # What lies elsewhere is not what was described; what cannot be read says nothing.
+    for near in ("[10, 10, 12, 12]", "[1, 2", text_box.NOTHING):
+        model = ScriptedModel(lambda query, near=near: sees(query) if query.text.startswith("the") else near, tile_size=96)
+        [box] = ground_object(scene, "the leftmost small ship", model=model).boxes
+        assert (box.left, box.top, box.right, box.bottom) == pytest.approx((288, 192, 320, 224), abs=4)
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("the leftmost car", "car"),
+        ("The left-most red car", "red car"),
+        ("the only storage tank in the north", "storage tank"),
+        ("the upper-left tennis court", "tennis court"),
+        ("the largest of the ships", ""),
+        ("the ship next to the pier", "ship"),
+        ("the largest", ""),
+    ],
+)
+def test_a_description_says_what_kind_of_thing_it_is_of(query: str, name: str) -> None:
+    assert _class_of(query) == name
 
 
 def test_objects_in_a_large_raster_are_found_at_full_resolution_wherever_they_lie(tmp_path: Path) -> None:
