@@ -399,8 +399,8 @@ class ChangeDetection(Masked):
     changed: bool = Field(description="The verdict")
     agreement: bool = Field(description="False when the steps disagree about whether anything changed")
     caption: str = Field(default="", description="What the model says changed; empty for reasoning 'direct'")
-    appeared_pixels: int | None = Field(default=None, description="Class after but not before; null for 'direct'")
-    disappeared_pixels: int | None = Field(default=None, description="Class before but not after; null for 'direct'")
+    appeared_pixels: int | None = Field(default=None, description="Class after but not before; null if not asked")
+    disappeared_pixels: int | None = Field(default=None, description="Class before but not after; null if not asked")
     steps: list[Step] = Field(description="The evidence, in the order in which it was gathered")
 
     _masks: dict[str, NDArray[np.uint8]] = PrivateAttr(default_factory=dict)

@@ -70,8 +70,12 @@ _COMPARES = re.compile(
     re.IGNORECASE,
 )
 """Words that mean something only to one who sees the whole image."""
-_PREPOSITION = re.compile(r"\s(at|in|on|to|of|near|nearest|by|next|beside|between|closest|from|with|above|below)\b.*", re.I)
+_PREPOSITION = re.compile(
+    r"\s(at|in|on|to|of|near|nearest|by|next|beside|between|closest|from|with|above|below)\b.*", re.IGNORECASE
+)
 _DETERMINER = re.compile(r"^(the|a|an|one)\b", re.I)
+ANY_CHANGE = ("change", "changes", "any change", "anything", "everything")
+"""Names by which `detect_changes` is asked for change of any kind."""
 SMALL = 0.12
 """Longer side of an object, as a share of the image, below which one that was described is looked at from near."""
 NEAR = 2 / 3
@@ -254,7 +258,7 @@ def detect_changes(
     progress: Progress = ignore,
     cancel: Cancel = never,
 ) -> ChangeDetection:
-    """Decide whether one class (e.g. building) changed between an earlier and a later image of the same place, and where. Use it to measure and map change of a known kind; use describe_changes when the kind is not known. With reasoning 'steps' it (1) describes the change in words, (2) marks the class before and (3) after, (4) takes their difference, (5) marks the change directly, and (6) decides: a step votes for change when its words report one or its mask covers at least 0.1 % of what was read; words, difference and direct mask have one vote each and the majority decides, so two agreeing masks can overrule the words; a tie goes to the direct mask, else to the difference. The mask returned is the direct one if it votes for change, else the difference, and it is empty when the verdict is no change. Every step is returned as evidence and a disagreement is said. With 'direct' only step 5 is taken. Returns the verdict, share, pixels, square metres when there is a CRS, and outlines in pixels of the earlier image (longitude and latitude too, with a CRS)."""  # noqa: E501
+    """Decide whether one class (e.g. building) changed between an earlier and a later image of the same place, and where. Use it to measure and map change of a known kind; use describe_changes when the kind is not known. With reasoning 'steps' it (1) describes the change in words, (2) marks the class before and (3) after, (4) takes their difference, (5) marks the change directly, and (6) decides: a step votes for change when its words report one or its mask covers at least 0.1 % of what was read; words, difference and direct mask have one vote each and the majority decides, so two agreeing masks can overrule the words; a tie goes to the direct mask, else to the difference. The mask returned is the direct one if it votes for change, else the difference, and it is empty when the verdict is no change. Every step is returned as evidence and a disagreement is said. For class_name 'change' (change of any kind) steps 2 to 4 are left out, as there is nothing to mark in one image. With 'direct' only step 5 is taken. Returns the verdict, share, pixels, square metres when there is a CRS, and outlines in pixels of the earlier image (longitude and latitude too, with a CRS)."""  # noqa: E501
     class_name = _class(class_name)
     if reasoning not in ("steps", "direct"):
         raise InvalidInput(f"reasoning is {reasoning!r}: say 'steps' or 'direct'.")
@@ -262,7 +266,8 @@ def detect_changes(
     model = model or load_model()
     tiles = tiling.cover(first.grid.width, first.grid.height, model.tile_size)
     stepwise = reasoning == "steps"
-    asking = _Asking(model, progress, cancel, total=3 * len(tiles) + 1 if stepwise else len(tiles))
+    marked = stepwise and class_name.lower() not in ANY_CHANGE
+    asking = _Asking(model, progress, cancel, total=(3 if marked else 1) * len(tiles) + stepwise)
     steps: list[Step] = []
     masks: dict[str, NDArray[np.uint8]] = {}
     warnings: list[str] = []
@@ -270,13 +275,15 @@ def detect_changes(
         caption_step, more = _caption_step(asking, first, second)
         steps.append(caption_step)
         warnings += more
+    if marked:
         for name, scene in (("class before", first), ("class after", second)):
             step, masks[name] = _mask_step(asking, name, [scene], tiles, Task.SEGMENT, class_name, votes=False)
             steps.append(step)
         step, masks["difference"] = _difference_step(masks["class before"], masks["class after"], class_name, model)
         steps.append(step)
+    asked = "change" if class_name.lower() in ANY_CHANGE else class_name
     step, masks["direct change"] = _mask_step(
-        asking, "direct change", [first, second], tiles, Task.SEGMENT_CHANGE, class_name, votes=True
+        asking, "direct change", [first, second], tiles, Task.SEGMENT_CHANGE, asked, votes=True
     )
     steps.append(step)
     asking.demand_an_answer(first, f"a mask of changed '{class_name}'")
@@ -288,7 +295,7 @@ def detect_changes(
         indices[indices == 1] = 0
     if not agreement:
         warnings.append(verdict.answer)
-    difference = steps[3].numbers if stepwise else {}
+    difference = steps[3].numbers if marked else {}
     result = ChangeDetection(
         **asking.facts(),
         **_measured(indices, first),
@@ -301,8 +308,8 @@ def detect_changes(
         changed=changed,
         agreement=agreement,
         caption=steps[0].answer if stepwise else "",
-        appeared_pixels=int(difference["appeared_pixels"]) if stepwise else None,
-        disappeared_pixels=int(difference["disappeared_pixels"]) if stepwise else None,
+        appeared_pixels=int(difference["appeared_pixels"]) if marked else None,
+        disappeared_pixels=int(difference["disappeared_pixels"]) if marked else None,
         steps=steps,
     )
     result._indices = indices
@@ -728,7 +735,7 @@ def _seen_from_near(asking: _Asking, scene: Scene, boxes: Sequence[Box], query: 
 
 
 def _class_of(query: str) -> str:
-    """What kind of thing a description is of: "car" for "the leftmost car", "the car at the top"; "" if it says none."""
+    """What kind of thing a description is of: "car" for "the leftmost car", "the car at the top"; "" if of none."""
     left = _DETERMINER.sub("", _COMPARES.sub("", _PREPOSITION.sub("", query)).strip())
     return " ".join(word for word in left.split() if re.search(r"\w", word))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_network import tiny_network
 
 from training import metrics
-from training.calibrate import fit
+from training.calibrate import fit, lines_of
 from vlm.generation import RSUniVLM, calibrated, kinds_of_answer
 from vlm.prompts import Query, Task
 
@@ -29,6 +29,17 @@ def test_a_network_that_is_too_sure_is_brought_down_to_how_often_it_is_right() -
 def test_few_answers_all_right_do_not_run_away() -> None:
     slope, offset = fit([0.9] * 30, [True] * 30)
     assert 0.5 < calibrated(0.9, (slope, offset)) < 1
+
+
+def test_a_particular_kind_strays_from_its_general_one_as_far_as_its_answers_bear_out() -> None:
+    many = [(0.9, number % 10 > 0) for number in range(200)]
+    told = {"ground": many, "ground ship": [(0.9, False)] * 12, "ground car": [(0.9, False)] * 4}
+    lines = lines_of(told)
+    assert set(lines) == {"ground", "ground ship"}
+    assert calibrated(0.9, lines["ground ship"]) < 0.5 < 0.8 < calibrated(0.9, lines["ground"])
+    few = lines_of({"ground": many, "ground ship": [(0.9, number % 5 > 0) for number in range(10)]})
+    assert 0.8 < calibrated(0.9, few["ground ship"]) < 0.9
+    assert lines_of({"classify": many[:20]}) == {}
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

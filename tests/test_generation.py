@@ -410,25 +410,36 @@ def test_a_reader_tells_of_the_last_image_only_and_of_the_one_before_only_as_its
     assert pair == placeholders[placeholders[:, 0] == 1, 1].tolist()
 
 
-def test_a_reader_leans_towards_the_class_of_a_mask_when_it_is_asked_and_not_when_it_learns() -> None:
-    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4, lean=1.0)
+def test_a_reader_leans_towards_the_class_of_a_mask() -> None:
+    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4)
     stir(model)
-    plain, _ = tiny_network(cells_at=700, reader=8, mask_grid=4)
-    plain.load_state_dict(model.state_dict())
     batch = processor([Query(Task.SEGMENT, queries()[0].images, "water", ("water",))])
 
-    def told(network: RSUniVLMForConditionalGeneration, asked: bool) -> torch.Tensor:
-        copied: torch.Tensor = network(**batch, turns=torch.tensor([[0, 0]]) if asked else None).reading.copied[0, -1]
+    def told(lean: float) -> torch.Tensor:
+        asked = model(**batch, turns=torch.tensor([[0, 0]]), leans=torch.tensor([lean]))
+        copied: torch.Tensor = asked.reading.copied[0, -1, :8]  # runs of the class, then of others
         return copied
 
-    torch.testing.assert_close(told(model, False), told(plain, False))
-    leaning, straight = told(model, True)[:8], told(plain, True)[:8]  # runs of the class, then of others
+    leaning, straight = told(1.0), told(0.0)
     assert (leaning[:4].logsumexp(0) - leaning[4:].logsumexp(0)) > (
         straight[:4].logsumexp(0) - straight[4:].logsumexp(0)
     )
     with torch.no_grad():
-        plain.language_model.layers[-1].reader.rarity[0] += 1
-    torch.testing.assert_close(told(plain, True)[:8], leaning)
+        model.language_model.layers[-1].reader.rarity[0] += 1
+    torch.testing.assert_close(told(0.0), leaning)
+
+
+def test_each_class_has_its_own_lean_or_that_of_its_task() -> None:
+    leans = {"segment": -9.0, "segment water": 9.0, "ground tree": 1.0}
+    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4, leans=leans)
+    able = RSUniVLM(model, processor)
+    image = queries()[0].images
+    water, road = able.ask([Query(Task.SEGMENT, image, name, (name,)) for name in ("water", "road")])
+    assert min(water.each) > 0.9 > 0.1 > max(road.each)
+    alone = able.ask([Query(Task.SEGMENT, image, "Water ", ("water",))])[0]
+    assert alone.each == pytest.approx(water.each, abs=1e-5)
+    boxes = [Query(Task.GROUND, image, name) for name in ("tree", "car")]
+    assert [able._lean(query) for query in boxes] == [1.0, 0.0]
 
 
 def test_a_reader_learns_from_all_views_where_things_lie_in_the_first() -> None:

@@ -153,7 +153,11 @@ def test_what_was_described_and_is_small_in_the_whole_image_is_looked_at_from_ne
     assert len(asked) == 1
     # What lies elsewhere is not what was described; what cannot be read says nothing.
     for near in ("[10, 10, 12, 12]", "[1, 2", text_box.NOTHING):
-        model = ScriptedModel(lambda query, near=near: sees(query) if query.text.startswith("the") else near, tile_size=96)
+
+        def looks(query: Query, near: str = near) -> str:
+            return sees(query) if query.text.startswith("the") else near
+
+        model = ScriptedModel(looks, tile_size=96)
         [box] = ground_object(scene, "the leftmost small ship", model=model).boxes
         assert (box.left, box.top, box.right, box.bottom) == pytest.approx((288, 192, 320, 224), abs=4)
 
@@ -386,6 +390,26 @@ def test_the_direct_way_asks_once() -> None:
     assert [step.name for step in result.steps] == ["direct change"]
     assert result.caption == ""
     assert result.appeared_pixels is None
+
+
+@pytest.mark.parametrize("name", ["change", "Anything"])
+def test_change_of_any_kind_has_no_class_to_mark_in_one_image(name: str) -> None:
+    model = bright()
+    told: list[tuple[int, int]] = []
+    result = detect_changes(BEFORE, AFTER, name, model=model, progress=lambda *so_far: told.append(so_far[:2]))
+    assert [query.task for query in model.queries] == [Task.DESCRIBE_CHANGE, Task.SEGMENT_CHANGE]
+    assert model.queries[1].text == "change"
+    assert [step.name for step in result.steps] == ["caption", "direct change", "verdict"]
+    assert result.changed
+    assert result.appeared_pixels is None
+    assert (result.mask == ((AFTER != BEFORE).any(axis=-1))).all()
+    assert told == [(1, 2), (2, 2)]
+    # A tie goes to the mask.
+    overruled = detect_changes(
+        BEFORE, AFTER, name, model=ScriptedModel(lambda q: SAME if q.task is Task.DESCRIBE_CHANGE else bright_eyes(q))
+    )
+    assert overruled.changed
+    assert not overruled.agreement
 
 
 def test_edges_that_differ_by_less_than_half_a_cell_are_no_change() -> None:

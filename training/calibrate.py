@@ -28,15 +28,17 @@ EXAMS = {
     "grounding": Task.GROUND,
 }
 """The exams whose answers are right or wrong, and the task that each asks."""
-FEWEST = 30
+FEWEST = 10
 """Fewer answers than this fit no line."""
 
 
-def fit(confidence: ArrayLike, right: ArrayLike, strength: float = 1.0) -> tuple[float, float]:
-    """Slope and offset on the log-odds that make these confidences most likely; `strength` draws towards (1, 0)."""
+def fit(
+    confidence: ArrayLike, right: ArrayLike, rest: tuple[float, float] = (1.0, 0.0), strength: float = 1.0
+) -> tuple[float, float]:
+    """Slope and offset on the log-odds that make these confidences most likely; `strength` draws towards `rest`."""
     odds = log_odds(np.asarray(confidence, float))
     inputs, wanted = np.stack([odds, np.ones_like(odds)], 1), np.asarray(right, float)
-    line, rest = np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    line = np.array(rest)
     for _ in range(50):
         chance = 1 / (1 + np.exp(-inputs @ line))
         slope = inputs.T @ (chance - wanted) + strength * (line - rest)
@@ -55,7 +57,7 @@ def log_odds(confidence: np.ndarray) -> np.ndarray:
 def judged_answers(
     predictions: evaluate.Predictions, data: Path, names: Sequence[str], limit: int | None
 ) -> dict[str, list[tuple[float, bool]]]:
-    """Confidence and whether it was right, by kind of answer."""
+    """Confidence and whether it was right, by kind of answer, the more general kinds first."""
     found: dict[str, list[tuple[float, bool]]] = {}
     for name in names:
         items, replies = predictions.of(name, evaluate.items_of(name, data, predictions.run["split"], limit))
@@ -71,7 +73,22 @@ def judged_answers(
             for question, answer, sure, right in told:
                 for kind in kinds_of_answer(EXAMS[name], question, answer):
                     found.setdefault(kind, []).append((sure, right))
-    return found
+    return dict(sorted(found.items(), key=lambda kind: len(kind[0].split())))
+
+
+def lines_of(told: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[float, float]]:
+    """A line for each kind of answer of which there are enough.
+
+    That of a more particular kind ("ground ship") is drawn towards the one of its general kind ("ground"), which holds
+    where there is no other; the fewer its answers, the less it strays.
+    """
+    lines: dict[str, tuple[float, float]] = {}
+    for kind, answers in told.items():
+        sure, right = zip(*answers, strict=True)
+        general = lines.get(kind.split()[0])
+        if len(answers) >= (FEWEST if general else 3 * FEWEST):
+            lines[kind] = fit(sure, right, general, 4.0) if general else fit(sure, right)
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -94,19 +111,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model, given.data, split="val", names=given.tasks, limit=given.limit, out=out, weights=weights,
         tell=lambda text: print(text, file=sys.stderr),
     )  # fmt: skip
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    lines = settings.get("calibration") or {}  # What is not asked stays as it was fitted.
+    told = judged_answers(evaluate.Predictions.read(out / "predictions.jsonl"), given.data, given.tasks, given.limit)
+    fitted = lines_of(told)
     print("| answers | n | right | ECE before | ECE after | slope, offset |\n|---|---:|---:|---:|---:|---|")
-    for kind, told in judged_answers(
-        evaluate.Predictions.read(out / "predictions.jsonl"), given.data, given.tasks, given.limit
-    ).items():
-        sure, right = (np.array(column, float) for column in zip(*told, strict=True))
-        if len(told) < FEWEST:
-            continue
-        lines[kind] = fit(sure, right)
-        after = [calibrated(value, lines[kind]) for value in sure]
+    for kind, line in fitted.items():
+        sure, right = (np.array(column, float) for column in zip(*told[kind], strict=True))
+        after = [calibrated(value, line) for value in sure]
         before, now = (100 * metrics.calibration_error(values, right) for values in (sure, after))
-        print(f"| {kind} | {len(told)} | {100 * right.mean():.1f} | {before:.1f} | {now:.1f} | {lines[kind]} |")
+        print(f"| {kind} | {len(right)} | {100 * right.mean():.1f} | {before:.1f} | {now:.1f} | {line} |")
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    lines = {**(settings.get("calibration") or {}), **fitted}  # What is not asked stays as it was fitted.
     settings["calibration"] = lines
     file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 

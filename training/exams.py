@@ -7,6 +7,7 @@ questions about the whole image go to the model in batches.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -588,7 +589,7 @@ def _variant(name: str, reply: Reply, shape: tuple[int, ...]) -> Bools:
         return np.zeros(shape, dtype=bool)
     masks = {step: unpack(text) for step, text in reply["answer"].items()}
     words = np.full(shape, bool(reply.get("words")))
-    direct, difference = masks["direct change"], masks["difference"]
+    direct, difference = masks["direct change"], masks.get("difference", np.zeros(shape, dtype=bool))
     combined = {
         "words (all or nothing)": words,
         "direct change if the words agree": direct & words,
@@ -607,7 +608,9 @@ def _score_change_steps(items: list[Item], replies: list[Reply]) -> list[Line]:
         unread, real = _unread([reply for _, reply in chosen]), [bool(truth.any()) for truth, _ in chosen]
         counts: dict[str, NDArray[np.int64]] = {}
         gates: dict[str, list[bool]] = {}
-        for variant in VARIANTS:
+        # Change of any kind has no class to mark before and after, so no difference either.
+        marked = any("difference" in (reply["answer"] or ()) for _, reply in chosen)
+        for variant in VARIANTS if marked else [name for name in VARIANTS if not re.search("difference|class", name)]:
             found = [(truth, _variant(variant, reply, truth.shape)) for truth, reply in chosen]
             counts[variant] = np.array([metrics.change_counts(truth, mask) for truth, mask in found])
             gates[variant] = [bool(mask.any()) is any_ for (_, mask), any_ in zip(found, real, strict=True)]

@@ -32,7 +32,7 @@ GRID = SIZE // PATCH  # mask cells a side: one per patch
 CELLS_AT = 1024  # rotary position of a mask's first cell, beyond any question
 DRAFTS = 32  # of a caption
 VIEWS = 4  # the quarter turns; all eight views take twice the time
-LEAN, BOX_LEAN = 1.0, 0.4  # log-odds by which cells and middles of boxes are overrated, see RESULTS.md
+LEANS = {"segment": 1.0, "segment_change": 1.0, "ground": 0.4}  # log-odds that are added, see RESULTS.md
 READER = 64  # width of its queries and keys, see vlm.reader
 PARTS = 4  # a side of a mask's cell, as many as the warm-up's heads tell apart
 ASKING = Asking(GRID, PARTS, each=3)
@@ -173,8 +173,7 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
         cells_at=CELLS_AT,
         reader=READER,
         parts=PARTS,
-        lean=LEAN,
-        box_lean=BOX_LEAN,
+        leans=LEANS,
         views=VIEWS,
         drafts=DRAFTS,
         tie_word_embeddings=True,

@@ -443,7 +443,8 @@ def _change_mask(record: Record, rng: np.random.Generator, how: Asking) -> Itera
     mask = load_mask(record.change_mask)
     names = [name for name in record.change_classes if name and name != OTHERS]
     there = [name for name in names if (mask == record.change_classes.index(name)).any()]
-    pool = there if there and rng.random() < 0.85 else names
+    # What did not change is asked for as well where something else did: not all that changed is of the class.
+    pool = there if there and rng.random() < 0.6 else names
     name = pool[int(rng.integers(len(pool)))]
     changed = mask == record.change_classes.index(name)
     cells = grid_of(changed.astype(np.uint8), how.grid, 2) == 1

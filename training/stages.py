@@ -52,7 +52,7 @@ SETS = {
 }
 
 # Captions and questions are most of what the image expert has to learn, and the tower rests.
-SPEAKING = {**SETS, "aid_rsicd": 1.20, "ucmerced": 0.50}
+SPEAKING = {**SETS, "aid_rsicd": 2.00, "ucmerced": 0.60}
 
 TASK_WEIGHTS = {
     Task.CLASSIFY: 1.0,

@@ -117,6 +117,7 @@ def write(
     pieces: Sequence[str] = (),
     views: Sequence[int] = (),
     drafts: Sequence[int] = (),
+    leans: Sequence[float] = (),
 ) -> list[Written]:
     """Greedy decoding, but for drafts, of a left-padded batch of the processor, on the model's device.
 
@@ -125,6 +126,7 @@ def write(
     answer's images in the first so many of `vlm.views`; 1 each by default. They write it together, by the mean of what
     they find likely; but an answer with a pen is written by the first, after its reader has learned what all see.
     drafts: how often each answer is written, of which the most `typical` is returned; 1 each by default.
+    leans: what the reader adds to the log-odds of each answer, see `RSUniVLMConfig.leans`; 0 by default.
     Free rows follow the model's generation settings exactly as transformers' `generate` would from embeddings: the
     repetition penalty weighs every id already written in the answer, and ends at any of the end tokens. Rows with a
     guide know no penalty, for it would wreck text that repeats itself by nature, such as runs of a mask. A row that
@@ -153,6 +155,8 @@ def write(
     if model.config.reader:
         turns = [(first, place - first) for place, first in enumerate(firsts)]
         inputs["turns"] = torch.tensor(turns, device=device)
+        if leans:
+            inputs["leans"] = torch.tensor([leans[number] for number in numbers], device=device)
     output = model(
         **inputs,
         attention_mask=mask if masked else None,
@@ -332,8 +336,9 @@ def end_tokens(model: RSUniVLMForConditionalGeneration) -> tuple[int, ...]:
 
 
 def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
-    """Under which names an answer may be calibrated, the most particular first: numbers and shares are right less often
-    than other words, each class of objects has its own chance, and one object that is described is none of these.
+    """Under which names the settings of an answer may stand in a configuration (`calibration`, `leans`), the most
+    particular first: numbers and shares are right less often than other words, each class of objects and of masks has
+    its own chance, and one object that is described is none of these.
     """
     if task == Task.QUESTION:
         share = "percent" in text or text.strip() == "none"
@@ -342,6 +347,8 @@ def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
     if task == Task.GROUND:
         one = asked.strip().lower()
         return (f"{task.value} the one",) if one.startswith("the ") else (f"{task.value} {one}", task.value)
+    if task in (Task.SEGMENT, Task.SEGMENT_CHANGE):
+        return f"{task.value} {asked.strip().lower()}", task.value
     return (task.value,)
 
 
@@ -496,6 +503,7 @@ class RSUniVLM:
                     self.processor.pieces if self.processor.cells_at else (),
                     [views[place] for place in places],
                     [drafts[place] for place in places],
+                    [self._lean(queries[place]) for place in places],
                 )
                 for place, row in zip(places, written, strict=True):
                     answers[place] = self._answer(row, guides[place], queries[place])
@@ -527,6 +535,12 @@ class RSUniVLM:
         """In how many views a query's images are shown."""
         able = query.task not in PLACES or self.model.config.reader
         return self.views if able and can_turn(query) else 1
+
+    def _lean(self, query: Query) -> float:
+        """What is added to the log-odds of patches before they are read."""
+        leans = self.model.config.leans or {}
+        kinds = kinds_of_answer(query.task, query.text, "")
+        return next((float(leans[kind]) for kind in (*kinds, query.task.value) if kind in leans), 0.0)
 
     @staticmethod
     def _view(query: Query, view: int) -> Query:

@@ -157,10 +157,10 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         `cells_at`, one square tile an image and one mask cell a patch; 0 builds none, as in the published network.
     parts: into how many parts a side the reader cuts a patch when it judges a mask: how likely each is of the class
         is told beside the text, which has one cell a patch.
-    lean: what is added, when an answer is written, to the log-odds of each cell that the reader judges for a mask. The
+    leans: by kind of answer (see `vlm.generation.kinds_of_answer`), what is added, when an answer is written, to the
+        log-odds of each cell that the reader judges for a mask, or of each patch that may hold the middle of a box. The
         mask that errs in the fewest cells leaves out what is less likely than not of its class; the one that overlaps
-        best takes in all that is likelier than half its F1 (https://arxiv.org/abs/1402.1892).
-    box_lean: the same of each patch that may hold the middle of a box.
+        best takes in all that is likelier than half its F1 (https://arxiv.org/abs/1402.1892), which differs by class.
     views: in how many views of `vlm.views` an image is shown for one answer; 1 shows it as it is. Answers that name
         places need a reader to be turned back.
     drafts: how often a caption is written; the most typical of its drafts (`vlm.generation.typical`) is the answer.
@@ -185,8 +185,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     cells_at: int = 0
     reader: int = 0
     parts: int = 1
-    lean: float = 0.0
-    box_lean: float = 0.0
+    leans: dict[str, Any] | None = None
     views: int = 1
     drafts: int = 1
     calibration: dict[str, Any] | None = None
@@ -449,7 +448,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         self.projector = build_projector(config.projector, config.vision_config.hidden_size, text.hidden_size)
         reader = None
         if config.reader:
-            reader = Reader(text, config.reader, config.mask_grid, config.lean, config.box_lean, config.parts)
+            reader = Reader(text, config.reader, config.mask_grid, config.parts)
         self.language_model = GranularityQwen2(text, config.num_experts, reader)
         if config.layout.newline:
             self.image_newline = nn.Parameter(torch.empty(text.hidden_size))
@@ -570,6 +569,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         aims: Tensor | None = None,
         memory: Memory | None = None,
         turns: Tensor | None = None,
+        leans: Tensor | None = None,
         features: Tensor | None = None,
         **kwargs: Any,
     ) -> RSUniVLMOutput:
@@ -581,7 +581,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         granularity: (batch,) integers, in every step. labels: (batch, length), -100 where no loss is wanted.
         num_items_in_batch: divides the summed loss instead of this batch's count (gradient accumulation).
         aims: (batch, length) of the processor, in every step, for a network with a reader; memory: of its first step;
-        turns: see `vlm.reader.Reading`, only in the first step of an answer.
+        turns, leans: see `vlm.reader.Reading`, only in the first step of an answer.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass either input_ids or inputs_embeds")
@@ -589,7 +589,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             assert input_ids is not None
             inputs_embeds = self.embed(input_ids, pixel_values, image_sizes, features)
         if self.config.reader:
-            kwargs["reading"] = self._reading(input_ids, inputs_embeds, aims, memory, turns)
+            kwargs["reading"] = self._reading(input_ids, inputs_embeds, aims, memory, turns, leans)
         batch, length = inputs_embeds.shape[:2]
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
@@ -641,6 +641,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         aims: Tensor | None,
         memory: Memory | None,
         turns: Tensor | None,
+        leans: Tensor | None,
     ) -> Reading:
         """What the reader is given in a pass; ValueError where it lacks something."""
         if input_ids is None or aims is None:
@@ -648,7 +649,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         if memory is not None:
             return Reading(aims, memory=memory)
         images = input_ids == self.config.image_token_id
-        return Reading.begin(aims, embeds, images, self.config.layout.patches**2, turns)
+        return Reading.begin(aims, embeds, images, self.config.layout.patches**2, turns, leans)
 
     @torch.no_grad()
     def generate(

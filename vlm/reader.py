@@ -74,6 +74,9 @@ class Reading:
     at. odds: (batch, length, patches) log-odds that a patch is of the class asked for, for a token that writes a mask,
     or that it holds the middle of a box asked for. asked: (batch, length, FINE) queries for the parts of patches.
     copied: (batch, length, `Reader.columns`).
+    turns: where an answer is written, (batch, 2), for each row the first of those that show the same images, and the
+    view of `vlm.views` that it shows; leans: (batch,) what is added to the log-odds before they are read, see
+    `RSUniVLMConfig.leans`; None for neither.
 
     No dataclass: where weights are sharded, a layer is given a copy of each dataclass, and what it left would be lost.
     """
@@ -87,9 +90,10 @@ class Reading:
         paired: Tensor | None = None,
         memory: Memory | None = None,
         turns: Tensor | None = None,
+        leans: Tensor | None = None,
     ) -> None:
         self.aims, self.given, self.image, self.before, self.paired = aims, given, image, before, paired
-        self.memory, self.turns = memory, turns
+        self.memory, self.turns, self.leans = memory, turns, leans
         self.looks: Tensor | None = None
         self.odds: Tensor | None = None
         self.asked: Tensor | None = None
@@ -97,7 +101,13 @@ class Reading:
 
     @classmethod
     def begin(
-        cls, aims: Tensor, given: Tensor, placeholders: Tensor, patches: int, turns: Tensor | None = None
+        cls,
+        aims: Tensor,
+        given: Tensor,
+        placeholders: Tensor,
+        patches: int,
+        turns: Tensor | None = None,
+        leans: Tensor | None = None,
     ) -> Reading:
         """The first pass over sequences whose image rows are marked by `placeholders` (batch, length) bool."""
         number = torch.arange(placeholders.shape[1], device=placeholders.device)
@@ -112,6 +122,7 @@ class Reading:
             before=(previous[:, None] - patches + 1 + one).clamp(min=0),
             paired=previous >= 0,
             turns=turns,
+            leans=leans,
         )
 
 
@@ -138,12 +149,10 @@ class Reader(nn.Module):
     writes: Tensor
     trust: Tensor
 
-    def __init__(
-        self, config: Qwen2Config, width: int, grid: int, lean: float = 0.0, box_lean: float = 0.0, parts: int = 1
-    ) -> None:
+    def __init__(self, config: Qwen2Config, width: int, grid: int, parts: int = 1) -> None:
         super().__init__()
         hidden = config.hidden_size
-        self.grid, self.lean, self.box_lean = grid, lean, box_lean
+        self.grid = grid
         self.scale = width**-0.5
         self.columns = 2 * grid + NUMBERS + 2
         self.norm, self.fresh = (Qwen2RMSNorm(hidden, eps=config.rms_norm_eps) for _ in range(2))
@@ -202,7 +211,7 @@ class Reader(nn.Module):
         odds = torch.where(boxes, middles, cells)
         if reading.turns is not None and memory.odds is None:
             begins = (torch.arange(len(kind), device=kind.device), (kind != Aim.WORD).int().argmax(1))
-            leaning = odds[begins] + torch.where(boxes[begins], self.box_lean, self.lean)
+            leaning = odds[begins] if reading.leans is None else odds[begins] + reading.leans[:, None]
             fine = None
             if reading.asked is not None and memory.parts is not None:
                 fine = finer(leaning, reading.asked[begins], memory.parts)
