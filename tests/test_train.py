@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import resource
 import shutil
@@ -25,7 +26,7 @@ from training.loop import Average, restore, train, whole
 from training.samples import Record
 from training.stages import STAGES
 from training.synthetic import pair, scene
-from training.train import Mixture, TextBatches, WarmupBatches, main
+from training.train import Mixture, TextBatches, WarmupBatches, main, seed_of_draws
 from training.warmup import Vocabulary
 from vlm.checkpoints import load, widen
 from vlm.generation import RSUniVLM
@@ -154,6 +155,24 @@ def test_steps_on_pixel_samples_leave_the_other_experts_as_they_are_to_the_bit(
     train(TextModel(model, processor, None, 0.0), batches, stage, tmp_path)
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]) == (".mlp.2." not in name or ".layers." not in name), name
+
+
+def test_no_stage_and_no_later_training_draws_what_one_before_has_learned(
+    records: dict[str, list[Record]], tmp_path: Path
+) -> None:
+    def drawn(stage: str, seed: int, *sources: str) -> list[bytes]:
+        mixture = Mixture(records, STAGES[stage].datasets, seed_of_draws(seed, STAGES[stage], sources))
+        return [mixture.draw(number)[1].bytes(8) for number in range(20)]
+
+    for name, weights in (("one.pt", b"1"), ("two.pt", b"2")):
+        (tmp_path / name).write_bytes(weights)
+    one, two = str(tmp_path / "one.pt"), str(tmp_path / "two.pt")
+    ways = [("align", 1), ("1", 1), ("1", 2), ("1", 1, one), ("1", 1, two), ("1", 1, "embedded"), ("1", 1, "someone/a")]
+    draws = [drawn(*way) for way in ways]
+    assert draws == [drawn(*way) for way in ways]
+    (tmp_path / "one.pt").write_bytes(b"trained on")
+    draws.append(drawn("1", 1, one))
+    assert len(set(itertools.chain(*draws))) == 20 * len(draws)
 
 
 def test_parts_of_a_step_hold_together_what_the_step_holds(run: Path, records: dict[str, list[Record]]) -> None:

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import hashlib
 import importlib
 import json
 import sys
@@ -42,7 +41,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import vlm
 from rs_tools import tools
 from rs_tools.model import VisionModel, load_model
 from training import exams, metrics, protocols, report
@@ -71,6 +69,7 @@ from training.notebook import Notebook
 from training.pictures import size_of
 from training.protocols import BENCHMARKS, ROWS, Benchmark, Case, Context, Line, Scored, pack, protocols_of
 from training.samples import Record
+from training.starts import fingerprint
 from vlm import text_box, text_mask
 from vlm.prompts import Query, Task, list_categories
 
@@ -452,19 +451,6 @@ def unanswered(predictions: Predictions, root: Path, names: Sequence[str], limit
     asked = [(name, item.id) for name in names for item in items_of(name, root, predictions.run["split"], limit)]
     missing = sum(key not in predictions.replies for key in asked)
     return f"{missing:,} of {len(asked):,} items have no answer yet: the scores are of the others." if missing else ""
-
-
-def fingerprint(source: str) -> str:
-    """A short hash of the weights of "embedded" or of a folder; of a hub id, the id itself."""
-    folder = Path(vlm.__file__).parent / "nano" if source == "embedded" else Path(source)
-    if not folder.is_dir():
-        return source
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _clock(seconds: float) -> str:

@@ -13,6 +13,7 @@ Weights are read as float32 and every tensor must be there: what does not fit is
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,19 @@ def load(sources: Sequence[str | Path]) -> tuple[RSUniVLMForConditionalGeneratio
         model.config.aspect, model.config.grid_pinpoints = "square", None
         processor = RSUniVLMProcessor.of(model.config, processor.tokenizer)
     return model, processor
+
+
+def fingerprint(source: str) -> str:
+    """A short hash of the weights of "embedded", of a folder or of a file; of a hub id, the id itself."""
+    path = Path(NAMED["embedded"] if source == "embedded" else source)
+    if not path.exists():
+        return source
+    digest = hashlib.blake2b(digest_size=8)
+    for one in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
+        with one.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def join(tower: Path, decoder: Path) -> tuple[RSUniVLMForConditionalGeneration, RSUniVLMProcessor]:

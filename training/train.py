@@ -1,7 +1,8 @@
 """Training: all stages of a recipe (`--recipe embedded-cpu`), or one (`--stage warmup|align|1|2 --data DIR --out RUN`).
 
-A run is a pure function of its seed and step: step number i always learns from the same --batch samples, however many
-processes share them (`torchrun --nproc_per_node 4 -m training.train ...`, or `accelerate launch` and its configuration;
+A run is a pure function of its seed, its stage, the weights it is given and its step: step number i always learns from
+the same --batch samples, and another stage, or the same one from other weights, from others, however many processes
+share them (`torchrun --nproc_per_node 4 -m training.train ...`, or `accelerate launch` and its configuration;
 see `training.loop`) and into however many parts they are cut (--accumulate). So a killed run continues where its last
 checkpoint in --out stands, to the same weights; unless --minutes is given: then the clock shapes the schedule.
 """
@@ -15,6 +16,7 @@ import os
 import pickle
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,7 @@ from training.loop import LOG_EVERY, SAVE_EVERY, Batches, Paused, is_first, proc
 from training.packing import TASK_NUMBERS, in_length, length, pack
 from training.samples import Asking, Augmentation, Record, Sample, ask, augment
 from training.stages import STAGES, Stage
+from training.starts import fingerprint
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Task
 
@@ -70,6 +73,13 @@ class Mixture:
         chances = self.chances if images is None else self.chances * (self.images == images)
         pool = self.records[self.names[int(rng.choice(len(self.names), p=chances / chances.sum()))]]
         return pool[int(rng.integers(len(pool)))], rng
+
+
+def seed_of_draws(seed: int, stage: Stage, sources: Sequence[str]) -> int:
+    """The seed of a `Mixture`, which differs by stage and by the weights given: a network that goes on would otherwise
+    meet the very samples, crops and turns included, that it knows by heart.
+    """
+    return zlib.crc32(repr((seed, stage.name, [fingerprint(str(source)) for source in sources])).encode())
 
 
 class WarmupBatches(Batches):
@@ -374,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"data ready after {time.monotonic() - started:.0f} s", flush=True)
             loaded = wanted, records
         records = loaded[1]
-        mixture = Mixture(records, stage.datasets, given.seed)
+        mixture = Mixture(records, stage.datasets, seed_of_draws(given.seed, stage, given.weights or ()))
         given.pause -= (time.monotonic() - started) / 60
         try:
             nano.run(stage, mixture, ConcatDataset(list(records.values())), given)
