@@ -46,6 +46,9 @@ from rs_tools.results import (
 from vlm import text_box, text_mask
 from vlm.prompts import Answer, Query, Task, TooLong, list_categories
 
+SHOWN = 2
+"""How many tiles long a window may be to be shown at its own resolution, for the network alone to reduce."""
+
 GROUP = 16
 """How many tiles are asked at once; progress is told and `cancel` looked at after each group."""
 
@@ -556,7 +559,7 @@ class _Asking:
         *,
         window: Window | None = None,
     ) -> tuple[Answer, list[str]]:
-        """Ask once about the whole image (or `window` of it), reduced to 1.5 tiles if larger; and say so."""
+        """Ask once about the whole image (or `window` of it), reduced to `SHOWN` tiles if larger; and say so."""
         self._look_for_cancel()
         grid = scenes[0].grid
         window = window or Window(0, 0, grid.width, grid.height)
@@ -576,8 +579,8 @@ class _Asking:
         ]
 
     def _reduced(self, window: Window) -> tuple[int, int] | None:
-        """Width and height at which a window is shown if it is longer than 1.5 tiles, so reduced to that; else None."""
-        factor = max(window.width, window.height) / int(tiling.WHOLE * self.model.tile_size)
+        """Width and height of a window that is longer than `SHOWN` tiles, reduced to that; else None."""
+        factor = max(window.width, window.height) / (SHOWN * self.model.tile_size)
         return None if factor <= 1 else (max(1, round(window.width / factor)), max(1, round(window.height / factor)))
 
     def read(self, answer: Answer, reader: Callable[[str], T]) -> T | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_network import tiny_network
 
-from training import metrics
-from training.calibrate import fit, lines_of
+from rs_tools.testing import ScriptedModel
+from training import evaluate, metrics
+from training.calibrate import fit, judged_answers, lines_of
 from vlm.generation import RSUniVLM, calibrated, kinds_of_answer
 from vlm.prompts import Query, Task
 
@@ -40,6 +43,14 @@ def test_a_particular_kind_strays_from_its_general_one_as_far_as_its_answers_bea
     few = lines_of({"ground": many, "ground ship": [(0.9, number % 5 > 0) for number in range(10)]})
     assert 0.8 < calibrated(0.9, few["ground ship"]) < 0.9
     assert lines_of({"classify": many[:20]}) == {}
+
+
+def test_a_few_pictures_tell_of_boxes_but_not_of_their_class(shared: Path, tmp_path: Path) -> None:
+    model = ScriptedModel({Task.GROUND: "[10, 10, 20, 20]"}, confidence=0.5)
+    evaluate.evaluate(model, shared / "data", split="val", names=["boxes"], out=tmp_path)
+    told = judged_answers(evaluate.Predictions.read(tmp_path / "predictions.jsonl"), shared / "data", ["boxes"], None)
+    assert set(told) == {"ground", "ground airplane", "ground tree"}  # cars are in four pictures of it, ships in three
+    assert len(told["ground"]) > len(told["ground airplane"]) + len(told["ground tree"])
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

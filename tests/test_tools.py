@@ -501,9 +501,9 @@ def test_a_scene_is_described_and_a_question_answered() -> None:
 def test_an_image_seen_whole_is_reduced_and_this_is_said() -> None:
     model = says("A field.")
     result = describe_scene(scene_with(width=960, height=480), model=model)
-    assert model.queries[0].images[0].shape == (72, 144, 3)
-    assert "reduced 6.7 times" in result.warnings[0]
-    assert describe_scene(scene_with(width=144, height=100), model=says("A field.")).warnings == []
+    assert model.queries[0].images[0].shape == (96, 192, 3)
+    assert "reduced 5.0 times" in result.warnings[0]
+    assert describe_scene(scene_with(width=192, height=100), model=says("A field.")).warnings == []
 
 
 def test_a_region_is_told_to_the_model_in_percent_of_what_it_sees() -> None:

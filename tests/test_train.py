@@ -388,12 +388,34 @@ def test_a_tower_of_other_layers_is_not_taken_for_this_one() -> None:
         nano.copy_matching(module, other)
 
 
+def test_training_computes_in_what_the_processor_is_faster_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, product = torch.device("cpu"), torch.mm
+
+    def decided(slow: torch.dtype, able: bool = True) -> bool:
+        def mm(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            for _ in range(40 if one.dtype == slow else 1):
+                found = product(one, other)
+            return found
+
+        monkeypatch.setattr(loop, "computes_bfloat16", lambda device: able)
+        monkeypatch.setattr(torch, "mm", mm)
+        loop.faster_in_bfloat16.cache_clear()
+        return loop.faster_in_bfloat16(device)
+
+    try:
+        assert decided(torch.float32)
+        assert not decided(torch.bfloat16)
+        assert not decided(torch.float32, able=False)
+    finally:
+        loop.faster_in_bfloat16.cache_clear()
+
+
 def test_muon_makes_the_same_step_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     start, gradient = (torch.randn(24, 40, generator=generator) for _ in range(2))
     moved = []
     for kind in (torch.optim.Muon, loop.Muon):
-        monkeypatch.setattr(loop, "computes_bfloat16", lambda device: False)
+        monkeypatch.setattr(loop, "faster_in_bfloat16", lambda device: False)
         parameter = torch.nn.Parameter(start.clone())
         parameter.grad = gradient.clone()
         kind([parameter], lr=0.1).step()

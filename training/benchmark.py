@@ -29,12 +29,12 @@ from rs_tools.model import VisionModel, load_model
 from training import nano, warmup
 from training.datasets import read_all
 from training.learners import TextModel, Warmup
-from training.loop import Batches, freeze, to_device
+from training.loop import Batches, faster_in_bfloat16, freeze, to_device
 from training.packing import OF_TOKENS, in_lots, pack
 from training.stages import STAGES, Stage
 from training.synthetic import MASK_CLASSES, pair, scene
 from training.train import Mixture, TextBatches, WarmupBatches
-from vlm.generation import RSUniVLM, computes_bfloat16
+from vlm.generation import RSUniVLM
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import TASKS, Query, Task
@@ -139,7 +139,7 @@ def peak_flops(device: torch.device, side: int = 0) -> float:
 
 def arithmetic(device: torch.device) -> torch.dtype:
     """What training computes in on this device."""
-    return torch.bfloat16 if computes_bfloat16(device) else torch.float32
+    return torch.bfloat16 if faster_in_bfloat16(device) else torch.float32
 
 
 def wait_for(device: torch.device) -> None:
@@ -198,7 +198,7 @@ def real_steps(
     optimizers = freeze(module, stage)
 
     def forward_backward(batch: dict[str, Any]) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
             losses = module(to_device({name: value for name, value in batch.items() if name != "amounts"}, device))
         torch.stack(list(losses.values())).sum().backward()
 
@@ -266,7 +266,7 @@ def packed_or_not(
 
     def step(batch: dict[str, Any], kind: str) -> None:
         asked[kind] += answers_in(batch["labels"], end)
-        with torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
             model(**to_device(batch, device)).loss.backward()
         model.zero_grad()
         wait_for(device)

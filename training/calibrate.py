@@ -30,6 +30,8 @@ EXAMS = {
 """The exams whose answers are right or wrong, and the task that each asks."""
 FEWEST = 10
 """Fewer answers than this fit no line."""
+FEWEST_ASKED = 5
+"""Nor do answers about fewer images, which are too much alike: ten cars in four pictures say little of cars."""
 
 
 def fit(
@@ -57,7 +59,9 @@ def log_odds(confidence: np.ndarray) -> np.ndarray:
 def judged_answers(
     predictions: evaluate.Predictions, data: Path, names: Sequence[str], limit: int | None
 ) -> dict[str, list[tuple[float, bool]]]:
-    """Confidence and whether it was right, by kind of answer, the more general kinds first."""
+    """Confidence and whether it was right, by kind of answer, the more general kinds first; where few images were
+    asked about, of the most general alone.
+    """
     found: dict[str, list[tuple[float, bool]]] = {}
     for name in names:
         items, replies = predictions.of(name, evaluate.items_of(name, data, predictions.run["split"], limit))
@@ -70,8 +74,9 @@ def judged_answers(
                     for place, case, row in zip(where, scored.cases, rows, strict=True)
                     if case.confidence is not None and case.right is not None
                 ]
+            general = slice(None) if len(where) >= FEWEST_ASKED else slice(-1, None)
             for question, answer, sure, right in told:
-                for kind in kinds_of_answer(EXAMS[name], question, answer):
+                for kind in kinds_of_answer(EXAMS[name], question, answer)[general]:
                     found.setdefault(kind, []).append((sure, right))
     return dict(sorted(found.items(), key=lambda kind: len(kind[0].split())))
 

@@ -4,8 +4,8 @@ How many processes there are, and whether the weights are sharded over them, is 
 `torchrun` and `accelerate launch` both start it (several processes on CPUs: `torchrun`, as accelerate wants mpirun
 there), FSDP (fsdp_version 2) comes from accelerate's own configuration file, with
 `fsdp_transformer_layer_cls_to_wrap: GranularityLayer,SiglipEncoderLayer`. Arithmetic is bfloat16 under autocast where
-the device has instructions for it, else float32, unless ACCELERATE_MIXED_PRECISION, which `accelerate launch` sets,
-says otherwise.
+the device is faster in it, else float32, unless ACCELERATE_MIXED_PRECISION, which `accelerate launch` sets, says
+otherwise.
 
 A step is the same whatever it is split over. Its samples are drawn by seed and step for all processes together, and
 part p of n takes every n-th of them. Each loss is a mean over what is known (labelled tokens, cells with a label, ...),
@@ -23,6 +23,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ STUCK = 900.0
 """Seconds after which a batch that does not come is an error: a worker that lost it would be waited for for ever."""
 LOG_EVERY = 25
 """Steps between two rows of the curves."""
+COMPARED = (torch.bfloat16, torch.float32)
 LAST = "reader.edges.weight"
 """A matrix that writes logits, though it lies within a layer; Muon is for what lies inside."""
 
@@ -122,13 +124,31 @@ def wait_for_all() -> None:
     processes().wait_for_everyone()
 
 
+@cache
+def faster_in_bfloat16(device: torch.device) -> bool:
+    """Whether matrices are multiplied clearly faster in bfloat16 than in float32. A CPU with instructions for bfloat16
+    may be twice as fast in it, or half as fast where the units meant for it are not lent out, so it is tried.
+    """
+    able = computes_bfloat16(device)
+    if not able or device.type != "cpu":
+        return able
+    pairs = [(torch.rand(1024, 512).to(dtype), torch.rand(512, 512).to(dtype)) for dtype in COMPARED]
+    times = [math.inf] * len(pairs)
+    for _ in range(8):
+        for place, (one, other) in enumerate(pairs):
+            start = time.perf_counter()
+            torch.mm(one, other)
+            times[place] = min(times[place], time.perf_counter() - start)
+    return 1.2 * times[0] < times[1]
+
+
 def accelerator() -> Accelerator:
     """Accelerate as its launcher or configuration file asks for it; ValueError for what the loop cannot do."""
     # Losses leave out heads and experts that a batch does not ask for. Measured on two CPU processes: as fast as
     # one flat all-reduce of our own.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = "bf16" if computes_bfloat16(device) else "no"
+    precision = "bf16" if faster_in_bfloat16(device) else "no"
     found = Accelerator(
         mixed_precision=None if "ACCELERATE_MIXED_PRECISION" in os.environ else precision,
         cpu=device.type == "cpu",
@@ -278,12 +298,12 @@ class _InFloat32(TorchFunctionMode):
 
 
 class Muon(torch.optim.Muon):
-    """PyTorch's Muon, whose matrix products are in bfloat16 only where the device computes in it."""
+    """PyTorch's Muon, whose matrix products are in bfloat16 only where the device is faster in it."""
 
     def step(self, closure: Any = None) -> Any:
         """One step."""
         device = self.param_groups[0]["params"][0].device
-        with nullcontext() if computes_bfloat16(device) else _InFloat32():
+        with nullcontext() if faster_in_bfloat16(device) else _InFloat32():
             return super().step(closure)
 
 

@@ -32,11 +32,20 @@ GRID = SIZE // PATCH  # mask cells a side: one per patch
 CELLS_AT = 1024  # rotary position of a mask's first cell, beyond any question
 DRAFTS = 32  # of a caption
 VIEWS = 4  # the quarter turns; all eight views take twice the time
-LEANS = {"segment": 1.0, "segment_change": 1.0, "ground": 0.4}  # log-odds that are added, see RESULTS.md
+LEANS = {
+    "segment": 1.0,
+    "segment land": 0.0,
+    "segment road": 0.6,
+    "segment vegetation": 1.5,
+    "segment water": 1.25,
+    "segment_change": 1.0,
+    "segment_change change": 1.5,
+    "ground": 0.4,
+}  # log-odds that are added, see RESULTS.md
 READER = 64  # width of its queries and keys, see vlm.reader
 PARTS = 4  # a side of a mask's cell, as many as the warm-up's heads tell apart
 ASKING = Asking(GRID, PARTS, each=3)
-TILE = 176  # native pixels of a large raster that one query sees
+TILE = 150  # native pixels of a large raster that one query sees
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
 
 VISION = {
