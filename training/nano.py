@@ -39,13 +39,12 @@ LEANS = {
     "segment vegetation": 1.5,
     "segment water": 1.25,
     "segment_change": 1.0,
-    "segment_change change": 1.5,
     "ground": 0.4,
 }  # log-odds that are added, see RESULTS.md
 READER = 64  # width of its queries and keys, see vlm.reader
 PARTS = 4  # a side of a mask's cell, as many as the warm-up's heads tell apart
 ASKING = Asking(GRID, PARTS, each=3)
-TILE = 150  # native pixels of a large raster that one query sees
+TILE = 176  # native pixels of a large raster that one query sees
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
 
 VISION = {
