@@ -119,7 +119,7 @@ def test_boxes_and_masks_of_a_turned_image_are_those_of_the_image_turned(seeing:
     cells = text_mask.decode(mask.text, "water")
     assert 0 < cells.mean() < 1
     for view, other in zip((3, 5), masks, strict=True):
-        assert (text_mask.decode(other.text, "water") == turned(cells, view)).mean() > 0.95
+        assert (text_mask.decode(other.text, "water") == turned(cells, view)).mean() > 0.9
         side = math.isqrt(len(mask.each))
         told = turned(np.array(mask.each).reshape(side, side), view)
         assert np.array(other.each).reshape(side, side) == pytest.approx(told, abs=1e-3)
