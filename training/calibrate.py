@@ -31,7 +31,7 @@ EXAMS = {
 FEWEST = 10
 """Fewer answers than this fit no line."""
 FEWEST_ASKED = 5
-"""Nor do answers about fewer images, which are too much alike: ten cars in four pictures say little of cars."""
+"""Nor do answers to fewer items, for those about one image are much alike: ten cars in four say little of cars."""
 
 
 def fit(
@@ -74,9 +74,9 @@ def judged_answers(
                     for place, case, row in zip(where, scored.cases, rows, strict=True)
                     if case.confidence is not None and case.right is not None
                 ]
-            general = slice(None) if len(where) >= FEWEST_ASKED else slice(-1, None)
+            kinds = slice(0 if len(where) >= FEWEST_ASKED else -1, None)
             for question, answer, sure, right in told:
-                for kind in kinds_of_answer(EXAMS[name], question, answer)[general]:
+                for kind in kinds_of_answer(EXAMS[name], question, answer)[kinds]:
                     found.setdefault(kind, []).append((sure, right))
     return dict(sorted(found.items(), key=lambda kind: len(kind[0].split())))
 

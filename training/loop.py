@@ -46,7 +46,6 @@ STUCK = 900.0
 """Seconds after which a batch that does not come is an error: a worker that lost it would be waited for for ever."""
 LOG_EVERY = 25
 """Steps between two rows of the curves."""
-COMPARED = (torch.bfloat16, torch.float32)
 LAST = "reader.edges.weight"
 """A matrix that writes logits, though it lies within a layer; Muon is for what lies inside."""
 
@@ -132,14 +131,15 @@ def faster_in_bfloat16(device: torch.device) -> bool:
     able = computes_bfloat16(device)
     if not able or device.type != "cpu":
         return able
-    pairs = [(torch.rand(1024, 512).to(dtype), torch.rand(512, 512).to(dtype)) for dtype in COMPARED]
-    times = [math.inf] * len(pairs)
+    one, other = torch.rand(1024, 512), torch.rand(512, 512)
+    times = {torch.bfloat16: math.inf, torch.float32: math.inf}
     for _ in range(8):
-        for place, (one, other) in enumerate(pairs):
+        for dtype in times:
+            factors = one.to(dtype), other.to(dtype)
             start = time.perf_counter()
-            torch.mm(one, other)
-            times[place] = min(times[place], time.perf_counter() - start)
-    return 1.2 * times[0] < times[1]
+            torch.mm(*factors)
+            times[dtype] = min(times[dtype], time.perf_counter() - start)
+    return 1.2 * times[torch.bfloat16] < times[torch.float32]
 
 
 def accelerator() -> Accelerator:
