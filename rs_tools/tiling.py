@@ -52,13 +52,13 @@ class Tile:
         return core.left - slack_x <= x <= core.right + slack_x and core.top - slack_y <= y <= core.bottom + slack_y
 
 
-def cover(width: int, height: int, size: int) -> list[Tile]:
+def cover(width: int, height: int, size: int, whole: float = WHOLE) -> list[Tile]:
     """Tiles for an image, row by row: views of `size` pixels overlap, cores share out every pixel exactly once.
 
-    One tile sees everything when the longer side is at most 1.5 x `size`. Raises TooLarge beyond 4096 tiles.
+    One tile sees everything when the longer side is at most `whole` x `size`. Raises TooLarge beyond 4096 tiles.
     """
     image = Window(0, 0, width, height)
-    if max(width, height) <= WHOLE * size:
+    if max(width, height) <= whole * size:
         return [Tile(image, image, image)]
     margin = int(size * MARGIN)
     columns, rows = _spans(width, size, margin), _spans(height, size, margin)
@@ -89,6 +89,11 @@ def levels(width: int, height: int, size: int) -> list[Tile]:
     return found
 
 
+def covers(width: int, height: int, sizes: Sequence[int]) -> list[Tile]:
+    """The tiles of `cover` for each of several sizes, none of which sees an image that is larger than itself whole."""
+    return list(dict.fromkeys(tile for size in sizes for tile in cover(width, height, size, 1.0)))
+
+
 def _spans(length: int, size: int, margin: int) -> list[tuple[int, int, int, int]]:
     """Core start and end, view start and end along one axis; the views are spread evenly, cores meet midway."""
     if length <= size:
@@ -108,9 +113,9 @@ def blend(
 ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
     """For each tile its core, and per pixel of it the mean of what all tiles see there, (height, width).
 
-    seen: tiles of one level, and values (rows, columns) that cover the view of each; numbers hold in the middle of
-    their cell and change evenly from one to the next, a bool holds in all of its cell. A pixel counts the more, the
-    farther it lies from the edges of a view, beyond which the network sees nothing.
+    seen: tiles, of one size or several, and values (rows, columns) that cover the view of each; numbers hold in the
+    middle of their cell and change evenly from one to the next, a bool holds in all of its cell. A pixel counts the
+    more, the farther it lies, in lengths of a view, from the edges of it, beyond which the network sees nothing.
     """
     views = np.array([(view.left, view.top, view.right, view.bottom) for view in (tile.view for tile, _ in seen)])
     for tile, _ in seen:
@@ -124,7 +129,8 @@ def blend(
             top, bottom = max(core.top, view.top), min(core.bottom, view.bottom)
             x, y = np.arange(left, right), np.arange(top, bottom)
             weight = np.outer(
-                np.minimum(y - view.top + 1, view.bottom - y), np.minimum(x - view.left + 1, view.right - x)
+                np.minimum(y - view.top + 1, view.bottom - y) / view.height,
+                np.minimum(x - view.left + 1, view.right - x) / view.width,
             )
             whole = values.dtype == np.bool_
             rows = _interpolation(y - view.top, view.height, values.shape[0], whole)

@@ -203,7 +203,7 @@ def segment_class(
     class_name = _class(class_name)
     scene = open_scene(image)
     model = model or load_model()
-    tiles = tiling.cover(scene.grid.width, scene.grid.height, model.tile_size)
+    tiles = _mask_tiles(scene, model)
     asking = _Asking(model, progress, cancel, total=len(tiles))
     indices = _mask(asking, [scene], tiles, Task.SEGMENT, class_name)
     asking.demand_an_answer(scene, f"a mask of '{class_name}'")
@@ -267,7 +267,7 @@ def detect_changes(
         raise InvalidInput(f"reasoning is {reasoning!r}: say 'steps' or 'direct'.")
     first, second = open_pair(before, after)
     model = model or load_model()
-    tiles = tiling.cover(first.grid.width, first.grid.height, model.tile_size)
+    tiles = _mask_tiles(first, model)
     stepwise = reasoning == "steps"
     marked = stepwise and class_name.lower() not in ANY_CHANGE
     asking = _Asking(model, progress, cancel, total=(3 if marked else 1) * len(tiles) + stepwise)
@@ -620,7 +620,7 @@ class _Asking:
             asked = self.unread_count + self.read_count
             said.append(
                 f"{self.unread_count} of {asked} answers could not be read ({self.troubles[0]}): "
-                "nothing is known there, which is not the same as nothing being there."
+                "what nothing else showed is unknown, which is not the same as nothing being there."
             )
         if self.empty_count:
             said.append(f"{self.empty_count} tiles hold no valid pixel and were left out.")
@@ -744,6 +744,13 @@ def _class_of(query: str) -> str:
 
 
 # Masks --------------------------------------------------------------------------------------------------------------
+
+
+def _mask_tiles(scene: Scene, model: VisionModel) -> list[tiling.Tile]:
+    """Where a mask of the scene is asked for: of several sizes, if the model judges by several together."""
+    width, height = scene.grid.width, scene.grid.height
+    sizes: Sequence[int] = getattr(model, "mask_tiles", ())
+    return tiling.covers(width, height, sizes) if sizes else tiling.cover(width, height, model.tile_size)
 
 
 def _mask(

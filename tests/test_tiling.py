@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rs_tools.errors import TooLarge
 from rs_tools.geometry import Box, Window
-from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, blend, cover, distinct, levels, merge
+from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, blend, cover, covers, distinct, levels, merge
 
 lengths = st.integers(1, 3000)
 sizes = st.sampled_from([8, 31, 96, 256, 384])
@@ -176,6 +176,24 @@ def test_boxes_of_one_answer_are_never_merged() -> None:
 def test_a_box_that_an_answer_repeats_is_one_object_and_neighbours_stay_two() -> None:
     plane, again, neighbour = Box(10, 10, 30, 30), Box(11, 10, 30, 30), Box(18, 10, 38, 30)
     assert distinct([plane, again, neighbour, plane]) == [plane, neighbour]
+
+
+def test_tiles_of_several_sizes_judge_together() -> None:
+    assert len(covers(100, 90, (264, 176))) == 1  # one that sees everything is not asked twice
+    whole, *near = covers(256, 256, (264, 176))
+    assert (whole.view, len(near)) == (whole.image, 4)
+    seen = [(whole, np.zeros((3, 3), np.float32)), *((tile, np.ones((3, 3), np.float32)) for tile in near)]
+    found = np.full((256, 256), np.nan, np.float32)
+    for core, values in blend(seen):
+        place = found[core.top : core.bottom, core.left : core.right]
+        assert np.isnan(place).all() or np.allclose(place, values)  # what a pixel is does not hang on who owns it
+        place[:] = values
+    assert 0 < found.min() < found.max() < 1
+    assert found[44, 44] == pytest.approx(found[44, 211], abs=1e-5)
+    assert found[88, 88] > found[127, 20] > 0.5  # near views count where they see around a pixel
+    # Where a near answer could not be read, the one from afar stands.
+    rest = {core: values for core, values in blend([seen[0], *seen[2:]])}
+    assert rest[whole.core][10, 10] == 0
 
 
 @settings(max_examples=30, deadline=None)

@@ -240,6 +240,27 @@ def test_the_mask_of_a_tiled_raster_is_that_of_the_whole(tmp_path: Path) -> None
     ).sum() > 0.9  # cells of 4 pixels do not fall on its edges
 
 
+def test_a_model_may_judge_masks_by_windows_of_several_sizes() -> None:
+    scene = scene_with((30, 30, 120, 120), width=150, height=150)
+    model = bright()
+    model.mask_tiles = (150, 96)
+    result = segment_class(scene, "building", model=model)
+    assert {query.images[0].shape for query in model.queries} == {(150, 150, 3), (96, 96, 3)}
+    wanted = scene[..., 0] > 128
+    assert (result.mask & wanted).sum() / (result.mask | wanted).sum() > 0.85
+    assert result.tiles_read == 5
+    # One that cannot be read leaves what the others saw, and is told.
+    calls = iter(range(100))
+    model = ScriptedModel(lambda query: "?" if next(calls) == 0 else bright_eyes(query), tile_size=96)
+    model.mask_tiles = (150, 96)
+    partly = segment_class(scene, "building", model=model)
+    assert (partly.tiles_unread, partly.read_pixel_count) == (1, 150 * 150)
+    assert any("1 of 5 answers could not be read" in warning for warning in partly.warnings)
+    found = detect_changes(scene_with(width=150, height=150), scene, "building", "direct", model=model)
+    assert found.changed
+    assert found.tiles_read == 5
+
+
 def test_no_data_is_neither_asked_nor_counted(tmp_path: Path) -> None:
     image = scene_with((200, 100, 300, 200), width=400, height=300)
     image[:, :150] = 0

@@ -23,7 +23,7 @@ from accelerate.state import AcceleratorState
 from training import curves, loop, nano, warmup
 from training.learners import TextModel, Warmup
 from training.loop import Average, restore, train, whole
-from training.samples import Record
+from training.samples import Record, Sample
 from training.stages import STAGES
 from training.synthetic import pair, scene
 from training.train import Mixture, TextBatches, WarmupBatches, main, seed_of_draws
@@ -140,6 +140,39 @@ def test_stage_two_moves_the_experts_and_nothing_else(run: Path) -> None:
         else:
             assert torch.equal(value, dense[name]), name
     assert moved > 0
+
+
+def test_the_stage_of_captions_moves_the_expert_of_images_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    out = folder(tmp_path / "run", run, "stage2")
+    main(["--stage", "speak", "--out", str(out), "--steps", "2", "--batch", "4", *SMALL])
+    before, _ = load(run / "stage2")
+    after = dict(load(out / "speak")[0].named_parameters())
+    moved = {name for name, value in before.named_parameters() if not torch.equal(value, after[name])}
+    assert moved
+    assert all(".layers." in name and ".mlp.0." in name for name in moved), moved
+    assert float(rows(out / "speak.csv")[-1]["drafts"]) == pytest.approx(10, abs=2)  # it can hardly speak yet
+
+
+def test_drafts_that_are_better_than_the_others_become_likelier(records: dict[str, list[Record]]) -> None:
+    """A critic that likes short sentences is soon told short ones."""
+    model, processor = load(ROOT / "vlm" / "nano", dtype=torch.float32)
+    module = TextModel(model, processor, None, 0.0, 6, lambda text, truths: 10.0 / (1 + len(text.split())))
+    described = [
+        (Sample(Task.CAPTION, record.images, "", "", wording=0), record.captions)
+        for record in records["synthetic_scene"]
+    ]
+    moving = [value for name, value in module.named_parameters() if ".mlp.0." in name]
+    optimizer = torch.optim.AdamW(moving, lr=3e-4)
+    losses = []
+    for step in range(8):
+        torch.manual_seed(step)
+        loss = module.criticised(described)
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert 0 < min(losses) <= max(losses) < 10
+    assert sum(losses[-3:]) < sum(losses[:3]) - 0.3, losses
 
 
 def test_steps_on_pixel_samples_leave_the_other_experts_as_they_are_to_the_bit(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from training import warmup
-from training.packing import TASK_NUMBERS, in_lots
+from training.loop import to_device
+from training.metrics import Cider
+from training.packing import OF_TOKENS, TASK_NUMBERS, in_lots, pack
+from training.samples import Sample
+from vlm.generation import write_drafts
 from vlm.model import IGNORED, RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Task
@@ -18,6 +23,11 @@ from vlm.reader import RARE, finer
 
 CELLS, MIDDLES = 4.0, 20.0
 """Weights of the losses of cells (and of their parts) and of middles of boxes, which few of many patches hold."""
+
+CRITICISM = 2.0
+"""Weight of what drafts of captions teach."""
+MOST_WORDS = 48
+"""Most tokens of such a draft."""
 
 
 class Warmup(nn.Module):
@@ -73,7 +83,10 @@ class Percents(nn.Module):
 
 
 class TextModel(nn.Module):
-    """The model with its training loss; the warm-up's heads go on watching the tower when `dense` is not zero."""
+    """The model with its training loss; the warm-up's heads go on watching the tower when `dense` is not zero.
+
+    drafts, cider: of how many drafts of a caption it learns the better (`Stage.drafts`), and what says which those are.
+    """
 
     def __init__(
         self,
@@ -81,9 +94,12 @@ class TextModel(nn.Module):
         processor: RSUniVLMProcessor,
         heads: warmup.VisionHeads | None,
         dense: float,
+        drafts: int = 0,
+        cider: Cider | None = None,
     ) -> None:
         super().__init__()
         self.model, self.heads, self.dense = model, heads, dense
+        self.processor, self.drafts, self.cider = processor, drafts, cider
         self.percents = Percents(processor.tokenizer)
         self.seen: dict[str, torch.Tensor] = {}
         if heads is not None:
@@ -139,6 +155,43 @@ class TextModel(nn.Module):
             columns.flatten(0, 1), (index % side).flatten()
         )
 
+    def criticised(self, described: Sequence[tuple[Sample, tuple[str, ...]]]) -> torch.Tensor:
+        """How far drafts of captions fall short of CIDEr-D's 10, on average; by its gradient, those that are better
+        than the others of their picture become likelier, and the rest less likely.
+
+        described: questions for captions, and what people say of each picture. Drafts are drawn by torch's seed.
+        """
+        assert self.cider is not None
+        batch, count = dict(self.processor([sample.query for sample, _ in described])), len(described)
+        with torch.no_grad():
+            features = self.model.image_features(batch.pop("pixel_values").to(self.model.device))
+        written = write_drafts(
+            self.model,
+            {**batch, "features": features},
+            [MOST_WORDS] * count,
+            pens=[None] * count,
+            pieces=self.processor.pieces if self.processor.cells_at else (),
+            drafts=[self.drafts] * count,
+            warmth=1.0,
+            seed=int(torch.randint(1 << 30, ())),
+        )
+        texts = [self.processor.read([list(draft.tokens) for draft in drafts]) for drafts in written]
+        said = [[text.strip() for text in each] for each in texts]
+        scores = torch.tensor(
+            [[self.cider(text, truths) for text in each] for each, (_, truths) in zip(said, described, strict=True)]
+        )
+        gains = scores - scores.mean(1, keepdim=True)
+        gains = gains / gains.std().clamp(min=0.1)
+        groups = [
+            [replace(sample, answer=text, worth=gain) for text, gain in zip(each, row, strict=True)]
+            for (sample, _), each, row in zip(described, said, gains.tolist(), strict=True)
+        ]
+        packed = to_device(pack(self.processor, groups), self.model.device)
+        shown = {name: tensor for name, tensor in packed.items() if name not in (*OF_TOKENS, "pixel_values")}
+        each_loss, weight = self.model(**shown, features=features).token_losses, packed["weight"]
+        loss = CRITICISM * (each_loss * weight).sum() / weight.abs().sum().clamp(min=1e-9)
+        return 10 - scores.mean().to(loss.device) + loss - loss.detach()
+
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Losses: the mean of each task, and the heads'. `lots` says which sequences are computed together."""
         text = batch["text"]
@@ -174,6 +227,8 @@ class TextModel(nn.Module):
         }
         if reads:
             losses |= self.reading(text, reads)
+        if "described" in batch:
+            losses["drafts"] = self.criticised(batch["described"])
         if self.heads is not None:
             dense = batch["dense"]
             losses["place"] = 0.2 * self.placing()

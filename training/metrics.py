@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -134,41 +134,52 @@ def _common(one: Sequence[str], two: Sequence[str]) -> int:
     return row[-1]
 
 
+class Cider:
+    """CIDEr-D by the document frequencies of some references, which are a list of sentences for each picture."""
+
+    def __init__(self, references: Iterable[Sequence[str]], split: Split = tokens, sigma: float = 6.0) -> None:
+        self.split, self.sigma = split, sigma
+        self.frequency: Counter[tuple[str, ...]] = Counter()
+        pictures = 0
+        for truths in references:
+            said = [tuple(split(truth)) for truth in truths]
+            self.frequency.update({gram for words in said for n in range(ORDER) for gram in _grams(words, n + 1)})
+            pictures += 1
+        self.documents = math.log(max(pictures, 1))
+        self.weights = lru_cache(maxsize=1 << 14)(self._weights)
+
+    def _weights(self, sentence: str) -> tuple[int, list[tuple[dict[tuple[str, ...], float], float]]]:
+        """How many words a sentence has; the weight of each n-gram, and the length of that vector, for each n."""
+        words, found = tuple(self.split(sentence)), []
+        for n in range(1, ORDER + 1):
+            counts = _grams(words, n).items()
+            vector = {gram: count * (self.documents - math.log(max(1, self.frequency[gram]))) for gram, count in counts}
+            found.append((vector, math.hypot(*vector.values())))
+        return len(words), found
+
+    def __call__(self, prediction: str, truths: Sequence[str]) -> float:
+        """The score of one sentence about a picture of which the `truths` are said, 0 to 10."""
+        words, vectors = self.weights(prediction)
+        total = np.zeros(ORDER)
+        for truth in truths:
+            length, others = self.weights(truth)
+            # The reference scorer measures length in pairs of words.
+            difference = max(words - 1, 0) - max(length - 1, 0)
+            near = math.exp(-(difference**2) / (2 * self.sigma**2))
+            for n, ((mine, one), (theirs, other)) in enumerate(zip(vectors, others, strict=True)):
+                norm = one * other
+                overlap = sum(min(value, theirs.get(gram, 0.0)) * theirs.get(gram, 0.0) for gram, value in mine.items())
+                total[n] += (overlap / norm if norm else overlap) * near
+        return float(total.mean()) / len(truths) * 10
+
+
 def cider(
     predictions: Sequence[str], references: Sequence[Sequence[str]], split: Split = tokens, sigma: float = 6.0
 ) -> Floats:
     """CIDEr-D of each prediction; document frequencies come from these references. Papers print 100 times its mean."""
     _check(predictions, references)
-    right = [[tuple(split(truth)) for truth in truths] for truths in references]
-    frequency: Counter[tuple[str, ...]] = Counter()
-    for truths in right:
-        frequency.update({gram for truth in truths for n in range(ORDER) for gram in _grams(truth, n + 1)})
-    documents = math.log(len(predictions))
-
-    @cache
-    def weights(words: tuple[str, ...]) -> list[tuple[dict[tuple[str, ...], float], float]]:
-        """The weight of each n-gram of a sentence, and the length of that vector, for each n."""
-        found = []
-        for n in range(1, ORDER + 1):
-            counts = _grams(words, n).items()
-            vector = {gram: count * (documents - math.log(max(1, frequency[gram]))) for gram, count in counts}
-            found.append((vector, math.hypot(*vector.values())))
-        return found
-
-    scores = []
-    for prediction, truths in zip(predictions, right, strict=True):
-        words = split(prediction)
-        vectors = weights(tuple(words))
-        total = np.zeros(ORDER)
-        for truth in truths:
-            for n, ((mine, length), (theirs, other)) in enumerate(zip(vectors, weights(truth), strict=True)):
-                norm = length * other
-                overlap = sum(min(value, theirs.get(gram, 0.0)) * theirs.get(gram, 0.0) for gram, value in mine.items())
-                # The reference scorer measures length in pairs of words.
-                difference = max(len(words) - 1, 0) - max(len(truth) - 1, 0)
-                total[n] += (overlap / norm if norm else overlap) * math.exp(-(difference**2) / (2 * sigma**2))
-        scores.append(float(total.mean()) / len(truths) * 10)
-    return np.array(scores)
+    score = Cider(references, split, sigma)
+    return np.array([score(said, truths) for said, truths in zip(predictions, references, strict=True)])
 
 
 METEOR_ALPHA, METEOR_BETA, METEOR_GAMMA = 0.85, 0.20, 0.60

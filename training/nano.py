@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisi
 from training import starts, warmup
 from training.learners import TextModel, Warmup
 from training.loop import save_atomically
+from training.metrics import Cider
 from training.samples import Asking, Augmentation, Record, ask, augment
 from training.stages import Stage
 from training.train import Mixture, TextBatches, WarmupBatches, is_first, train, wait_for_all
@@ -270,7 +271,13 @@ def teach(stage: Stage, mixture: Mixture, records: Records, given: argparse.Name
         enable({"use_reentrant": False})
     if given.compile:
         compile_layers(model)
-    module = TextModel(model, processor, heads, stage.dense)
+    cider = None
+    if stage.drafts:
+        said = [[caption.lower().strip() for caption in record.captions] for record in records if record.captions]
+        if not said:
+            raise ValueError(f"stage {stage.name} learns captions, and no record has one: check --data")
+        cider = Cider(said)
+    module = TextModel(model, processor, heads, stage.dense, stage.drafts, cider)
     vocabulary = heads.vocabulary if heads is not None else warmup.Vocabulary((), (), (), (), ())
     patch = model.config.vision_config.patch_size
     asking = replace(ASKING, grid=grid, parts=model.config.parts)
@@ -293,7 +300,8 @@ def options(given: argparse.Namespace) -> dict[str, Any]:
 
 def before(out: Path, stage: Stage) -> list[Path]:
     """What a stage goes on from, of what the stages before it left: the first that is there."""
-    return {"1": [out / "align"], "2": [out / "stage1", out / "align"]}.get(stage.name, [])
+    folders = {"1": ["align"], "2": ["stage1", "align"], "speak": ["stage2"]}.get(stage.name, [])
+    return [out / folder for folder in folders]
 
 
 def result(out: Path, stage: Stage) -> Path:

@@ -106,6 +106,7 @@ class Sample:
     """One question and its answer, both final text.
 
     shares: of a mask, how much of each part of each cell is of the class, float32 (side, side), NaN where nobody knows.
+    worth: how much its loss counts; below 0, the answer is one to unlearn.
     """
 
     task: Task
@@ -116,6 +117,7 @@ class Sample:
     labels: tuple[str, ...] = ()
     wording: int = 0
     shares: np.ndarray | None = field(default=None, compare=False)
+    worth: float = 1.0
 
     @property
     def query(self) -> Query:

@@ -160,6 +160,11 @@ class TextBatches(Batches):
             amounts["tell"] = float((text["edge"][:, 0] >= 0).sum())
             amounts["parts"] = float(text["shares"].isnan().logical_not().sum())
         batch: dict[str, Any] = {"text": text, "amounts": amounts}
+        if self.stage.drafts:
+            batch["described"] = [
+                self.described((step * self.stage.batch + slot) * 50)
+                for slot in range(part, self.stage.batch // 2, parts)
+            ]
         # Every process computes as many lots as every other, or weights that are sharded would wait for ever.
         lots = min(LOTS, self.stage.batch // images // parts)
         if lots > 1 and not self.processor.layout.splits:
@@ -179,6 +184,18 @@ class TextBatches(Batches):
             group = self.turns(ask(record, rng, self.asking), rng)
             if group:
                 return record, group
+        raise AssertionError("numbers do not end")
+
+    def described(self, number: int) -> tuple[Sample, tuple[str, ...]]:
+        """A question for a caption of the first record from this draw on that has any, and what people say of it."""
+        for draw in itertools.count(number):
+            record, rng = self.mixture.draw(draw, 1)
+            if not record.captions:
+                continue
+            record = augment(record, rng, self.size, Augmentation())
+            if record.captions:
+                found = [sample for sample in ask(record, rng, self.asking) if sample.task == Task.CAPTION]
+                return found[0], tuple(caption.lower().strip() for caption in record.captions)
         raise AssertionError("numbers do not end")
 
     def turns(self, samples: list[Sample], rng: np.random.Generator) -> list[Sample]:

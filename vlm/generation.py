@@ -39,6 +39,8 @@ WORDS = {
     Task.DESCRIBE_REGION: 128,
 }
 """Most tokens of an answer that no grammar bounds; masks get eight for each cell."""
+MASKS = (Task.SEGMENT, Task.SEGMENT_CHANGE)
+"""Tasks whose answer is a mask."""
 KEPT = 2**28
 """Most bytes of what was seen of images that are kept for further questions."""
 WARMTH = 0.7
@@ -119,13 +121,35 @@ def write(
     drafts: Sequence[int] = (),
     leans: Sequence[float] = (),
 ) -> list[Written]:
+    """The answers to a left-padded batch of the processor: of the drafts of each (see `write_drafts`), the most
+    `typical`.
+    """
+    return list(map(typical, write_drafts(model, batch, limits, guides, pens, pieces, views, drafts, leans)))
+
+
+@torch.inference_mode()
+def write_drafts(
+    model: RSUniVLMForConditionalGeneration,
+    batch: dict[str, Tensor],
+    limits: Sequence[int],
+    guides: Sequence[Guide[Any] | None] | None = None,
+    pens: Sequence[MaskPen | BoxPen | None] = (),
+    pieces: Sequence[str] = (),
+    views: Sequence[int] = (),
+    drafts: Sequence[int] = (),
+    leans: Sequence[float] = (),
+    *,
+    warmth: float = WARMTH,
+    seed: int = 0,
+) -> list[list[Written]]:
     """Greedy decoding, but for drafts, of a left-padded batch of the processor, on the model's device.
 
     limits: most tokens of each answer. guides: the grammar of each answer, None for free text. pens, pieces: the
     processor's, for a network with `cells_at`. views: how many rows of the batch, one after the other, show each
     answer's images in the first so many of `vlm.views`; 1 each by default. They write it together, by the mean of what
     they find likely; but an answer with a pen is written by the first, after its reader has learned what all see.
-    drafts: how often each answer is written, of which the most `typical` is returned; 1 each by default.
+    drafts: how often each answer is written, first by what is likeliest, then drawn at a temperature of `warmth` by the
+    dice of `seed`; 1 each by default.
     leans: what the reader adds to the log-odds of each answer, see `RSUniVLMConfig.leans`; 0 by default.
     Free rows follow the model's generation settings exactly as transformers' `generate` would from embeddings: the
     repetition penalty weighs every id already written in the answer, and ends at any of the end tokens. Rows with a
@@ -193,7 +217,7 @@ def write(
         rows = [replace(row, draft=draft, tokens=[], logs=[]) for row, (_, draft) in zip(rows, copies, strict=True)]
         logits = logits[torch.tensor([place for place, _ in copies], device=device)]
     for step in itertools.count():
-        tokens, logs = _choose(_agreed(logits, [row.key for row in rows]), rows, seen, penalty, step)
+        tokens, logs = _choose(_agreed(logits, [row.key for row in rows]), rows, seen, penalty, step, warmth, seed)
         kept = [
             place
             for place, (row, token, log) in enumerate(zip(rows, tokens, logs, strict=True))
@@ -204,7 +228,7 @@ def write(
                 done[rows[place].key] = rows[place].written
             if not kept:
                 counts = drafts or [1] * len(limits)
-                return [typical([done[number, draft] for draft in range(n)]) for number, n in enumerate(counts)]
+                return [[done[number, draft] for draft in range(n)] for number, n in enumerate(counts)]
             keep(kept)
             tokens = [tokens[place] for place in kept]
         latest = torch.tensor(tokens, device=device)[:, None]
@@ -262,11 +286,11 @@ def typical(drafts: Sequence[Written]) -> Written:
 
 
 @lru_cache(maxsize=4096)
-def _dice(draft: int, step: int, width: int) -> Tensor:
-    """Gumbel noise (width,), which makes the likeliest a draw: of a draft and a step always the same, so that a query
-    is always answered alike, whatever it is asked together with.
+def _dice(seed: int, draft: int, step: int, width: int) -> Tensor:
+    """Gumbel noise (width,), which makes the likeliest a draw: of a seed, a draft and a step always the same, so that a
+    query is always answered alike, whatever it is asked together with.
     """
-    generator = torch.Generator().manual_seed(draft * 10_000 + step)
+    generator = torch.Generator().manual_seed(seed * 1_000_000 + draft * 10_000 + step)
     return -torch.empty(width).exponential_(generator=generator).log()
 
 
@@ -282,7 +306,7 @@ def _agreed(logits: Tensor, keys: Sequence[Hashable]) -> Tensor:
 
 
 def _choose(
-    logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float, step: int
+    logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float, step: int, warmth: float, seed: int
 ) -> tuple[list[int], list[float]]:
     """The next token of each row and the logarithm of its probability, from logits of shape (rows, vocabulary)."""
     guided = [place for place, row in enumerate(rows) if row.guide is not None]
@@ -296,9 +320,9 @@ def _choose(
             weighed = torch.where(written, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
         drawn = [place for place, row in enumerate(free) if rows[row].draft]
         if drawn:
-            dice = [_dice(rows[free[place]].draft, step, scores.shape[-1]) for place in drawn]
+            dice = [_dice(seed, rows[free[place]].draft, step, scores.shape[-1]) for place in drawn]
             weighed = weighed.clone()
-            weighed[drawn] = weighed[drawn] / WARMTH + torch.stack(dice).to(weighed.device)
+            weighed[drawn] = weighed[drawn] / warmth + torch.stack(dice).to(weighed.device)
         best = weighed.argmax(dim=-1, keepdim=True)
         chances = scores.gather(1, best) - scores.logsumexp(dim=-1, keepdim=True)
         for place, token, log in zip(free, best[:, 0].tolist(), chances[:, 0].tolist(), strict=True):
@@ -347,7 +371,7 @@ def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
     if task == Task.GROUND:
         one = asked.strip().lower()
         return (f"{task.value} the one",) if one.startswith("the ") else (f"{task.value} {one}", task.value)
-    if task in (Task.SEGMENT, Task.SEGMENT_CHANGE):
+    if task in MASKS:
         return f"{task.value} {asked.strip().lower()}", task.value
     return (task.value,)
 
@@ -388,7 +412,8 @@ class RSUniVLM:
 
     name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer; drafts: how
     often a caption is written before the most typical is told; 1 is the fastest. tile_size: side in pixels of the
-    window of a large raster that one query should see. mask_grid: rows and columns of its masks; parts: into how many
+    window of a large raster that one query should see; mask_tiles: those of the windows by which masks are judged
+    together, if any. mask_grid: rows and columns of its masks; parts: into how many
     parts a side each of their cells is cut where `Answer.each` says how likely they are.
     """
 
@@ -413,6 +438,7 @@ class RSUniVLM:
         self.views = int(model.config.views)
         self.drafts = int(model.config.drafts)
         self.tile_size = int(model.config.tile_pixels)
+        self.mask_tiles = tuple(map(int, model.config.mask_tiles or ()))
         self.mask_grid, self.parts = int(model.config.mask_grid), int(model.config.parts)
         self._lock = threading.Lock()
         self._seen: OrderedDict[bytes, Tensor] = OrderedDict()
@@ -534,7 +560,8 @@ class RSUniVLM:
     def _views(self, query: Query) -> int:
         """In how many views a query's images are shown."""
         able = query.task not in PLACES or self.model.config.reader
-        return self.views if able and can_turn(query) else 1
+        most = self.model.config.mask_views if query.task in MASKS else None
+        return min(self.views, most or self.views) if able and can_turn(query) else 1
 
     def _lean(self, query: Query) -> float:
         """What is added to the log-odds of patches before they are read."""
@@ -605,7 +632,7 @@ class RSUniVLM:
 
     def _guide(self, query: Query) -> Guide[Any] | None:
         """The grammar of a query's answer over this model's vocabulary; the last ones used are kept."""
-        mask = query.task in (Task.SEGMENT, Task.SEGMENT_CHANGE)
+        mask = query.task in MASKS
         kind = "boxes" if query.task == Task.GROUND else "mask" if mask else "choice"
         labels = () if kind == "boxes" else query.labels
         if kind != "boxes" and not labels:
