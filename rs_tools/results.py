@@ -286,7 +286,9 @@ class Tiled(Finding):
     """A finding that may have been put together from several views of a large raster."""
 
     tiles_read: int = Field(default=1, description="Views of the image that were asked and understood")
-    tiles_unread: int = Field(default=0, description="Views whose answer could not be read; what no other shows is unknown")
+    tiles_unread: int = Field(
+        default=0, description="Views whose answer could not be read; what no other shows is unknown"
+    )
     tiles_empty: int = Field(default=0, description="Views without a valid pixel; they were not asked")
 
 

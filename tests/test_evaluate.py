@@ -416,6 +416,8 @@ def test_a_coarser_grid_lowers_the_ceiling_and_tiles_raise_it() -> None:
     assert exams.ceilings(exam, items, 40, 400)[0].score == 1
     assert coarse < exams.ceilings(exam, items, 10, 400, parts=2)[0].score < 1
     assert exams.ceilings(exam, items, 10, 400, parts=8)[0].score > 0.9  # corners are rounded
+    several = exams.ceilings(exam, items, 10, 400, mask_tiles=(400, 120))[0].score
+    assert coarse < several < 1
 
 
 def test_what_is_asked_about_the_whole_of_a_large_image_has_a_ceiling_too() -> None:

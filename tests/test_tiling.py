@@ -192,7 +192,7 @@ def test_tiles_of_several_sizes_judge_together() -> None:
     assert found[44, 44] == pytest.approx(found[44, 211], abs=1e-5)
     assert found[88, 88] > found[127, 20] > 0.5  # near views count where they see around a pixel
     # Where a near answer could not be read, the one from afar stands.
-    rest = {core: values for core, values in blend([seen[0], *seen[2:]])}
+    rest = dict(blend([seen[0], *seen[2:]]))
     assert rest[whole.core][10, 10] == 0
 
 

@@ -363,6 +363,8 @@ def evaluate(
     parts = int(getattr(model, "parts", 1))
     run = {"model": model.name, "weights": weights, "split": split, "tile": model.tile_size, "grid": grid}
     run |= {"parts": parts} if parts > 1 else {}
+    sizes = list(getattr(model, "mask_tiles", ()))
+    run |= {"mask_tiles": sizes} if sizes else {}
     predictions = Predictions.open(out / "predictions.jsonl", run)
     asked = {name: (items_of(name, root, split, limit), EXAMS[name]) for name in names}
     _ask_all(model, asked, predictions, batch, tell)
@@ -438,7 +440,9 @@ def score(predictions: Predictions, root: Path, names: Sequence[str] = DEFAULT, 
             continue
         found = EXAMS[name].score(items, replies)
         if EXAMS[name].grid:
-            best = ceilings(EXAMS[name], items, run["grid"], run["tile"], run.get("parts", 1))
+            best = ceilings(
+                EXAMS[name], items, run["grid"], run["tile"], run.get("parts", 1), run.get("mask_tiles", ())
+            )
             # A difference of two scores has no ceiling, nor a floor.
             found = [line if line.metric == exams.GAIN else replace(line, ceiling=top.score)
                      for line, top in zip(found, best, strict=True)]  # fmt: skip

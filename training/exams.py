@@ -804,13 +804,15 @@ class Surveyor:
     """A model that knows the annotations: it reads from the pixels where it is looking, and answers exactly.
 
     The images it is shown are those of `chart`. Its scores are what the grid of masks, the percents of boxes and the
-    tiles leave of perfect answers. parts: into how many parts a side it cuts a cell of a mask, see `Answer.each`.
+    tiles leave of perfect answers. parts: into how many parts a side it cuts a cell of a mask, see `Answer.each`;
+    mask_tiles: see `VisionModel`.
     """
 
     item: Item
     mask_grid: int
     tile_size: int
     parts: int = 1
+    mask_tiles: Sequence[int] = ()
     name: str = "annotations"
 
     def ask(self, queries: Sequence[Query]) -> list[Answer]:
@@ -893,12 +895,14 @@ def _span(places: NDArray[np.float64]) -> tuple[int, int] | None:
     return round(first - (step - 1) / 2), round(step * len(places))
 
 
-def ceilings(exam: Exam, items: list[Item], grid: int, tile: int, parts: int = 1) -> list[Line]:
+def ceilings(
+    exam: Exam, items: list[Item], grid: int, tile: int, parts: int = 1, mask_tiles: Sequence[int] = ()
+) -> list[Line]:
     """The table of an exam when the surveyor sits it."""
     replies = []
     for item in items:
         sides = [picture(image).shape[1::-1] for image in item.record.images]
         images = tuple(chart(*side, date) for date, side in enumerate(sides))
         charted = replace(item, record=replace(item.record, images=images))
-        replies += exam.ask(Surveyor(item, grid, tile, parts), [charted])
+        replies += exam.ask(Surveyor(item, grid, tile, parts, mask_tiles), [charted])
     return exam.score(items, replies)
