@@ -27,6 +27,9 @@ LEAST_COARSE = 1 / 3
 REPEATED = 0.5
 """From this IoU on, a box of an answer is one that the answer has named before."""
 
+FITS = 0.75
+"""Longer side of an object, in sides of a tile, up to which a tile should see it whole."""
+
 MAX_TILES = 4096
 
 
@@ -75,18 +78,31 @@ def cover(width: int, height: int, size: int, whole: float = WHOLE) -> list[Tile
 
 
 def levels(width: int, height: int, size: int) -> list[Tile]:
-    """The tiles of `cover`, then ever coarser ones for what is larger than a tile, until one sees everything.
+    """The tiles of `cover`, then those of `coarser`."""
+    found = cover(width, height, size)
+    return found + coarser(width, height, size, len(found))
+
+
+def coarser(width: int, height: int, size: int, count: int) -> list[Tile]:
+    """Beside `count` tiles of a size, ever coarser ones for what is larger than a tile, until one sees everything.
 
     Each level's tiles are 3 times as large as those before, and tell only of objects a third of those or more.
     """
-    found = cover(width, height, size)
-    count = len(found)
+    found: list[Tile] = []
     while count > 1:
         least, size = size * LEAST_COARSE, size * COARSER
         coarse = [replace(tile, least=least) for tile in cover(width, height, size)]
         found += coarse
         count = len(coarse)
     return found
+
+
+def votes(width: int, height: int, sizes: Sequence[int]) -> list[list[Tile]]:
+    """The tiles of several sizes, finest first, all of which tell of everything they see; see `agree`. Sizes after the
+    first see an image whole that is little larger than themselves; none sees it as one before has.
+    """
+    found = [cover(width, height, size, 1.0 if size == min(sizes) else WHOLE) for size in sorted(sizes)]
+    return [tiles for number, tiles in enumerate(found) if tiles not in found[:number]]
 
 
 def covers(width: int, height: int, sizes: Sequence[int]) -> list[Tile]:
@@ -215,6 +231,48 @@ def merge(pieces: Sequence[Piece], tiles: Sequence[Tile] = ()) -> list[Piece]:
             piece = _joined(other, piece)
         kept.append(piece)
     return kept
+
+
+def agree(levels: Sequence[Sequence[Piece]], sizes: Sequence[float], least: float) -> list[Piece]:
+    """What tiles of several sizes say together of the objects that they saw, of which each level names each once.
+
+    sizes: those of each level's tiles; what a level says weighs the more, the smaller they are. Boxes of different
+    levels that overlap (IoU >= 0.5) are one object, of which the mean is told; a level that does not tell of it, though
+    it would fit into its tiles, has no confidence in it, and what all have together must be at least `least`.
+    """
+    ranked = sorted(
+        ((piece, number) for number, pieces in enumerate(levels) for piece in pieces),
+        key=lambda one: (-_sure(one[0]), -one[0].box.area),
+    )
+    corners = np.array([(p.box.left, p.box.top, p.box.right, p.box.bottom) for p, _ in ranked]).reshape(-1, 4)
+    ranks = np.array([number for _, number in ranked])
+    free = np.ones(len(ranked), bool)
+    weights = [min(sizes) / size for size in sizes]
+    found = []
+    for place, (piece, number) in enumerate(ranked):
+        if not free[place]:
+            continue
+        shared = np.minimum(corners[place, 2:], corners[:, 2:]) - np.maximum(corners[place, :2], corners[:, :2])
+        near = np.flatnonzero(free & (shared > 0).all(1) & (ranks != number))
+        same = {number: place}
+        for other in sorted(near.tolist(), key=lambda other: -piece.box.iou(ranked[other][0].box)):
+            if ranks[other] not in same and piece.box.iou(ranked[other][0].box) >= REPEATED:
+                same[int(ranks[other])] = other
+        free[list(same.values())] = False
+        told = {level: _sure(ranked[one][0]) * weights[level] for level, one in same.items()}
+        length = max(piece.box.width, piece.box.height)
+        able = sum(weights[level] for level, size in enumerate(sizes) if level in same or length <= FITS * size)
+        confidence = sum(told.values()) / able
+        if confidence >= least:
+            shares = np.array(list(told.values())) + 1e-9
+            left, top, right, bottom = (shares @ corners[list(same.values())] / shares.sum()).tolist()
+            whole = Tile(piece.tile.image, piece.tile.image, piece.tile.image)
+            found.append(Piece(Box(left, top, right, bottom), whole, confidence, -1))
+    return found
+
+
+def _sure(piece: Piece) -> float:
+    return 1.0 if piece.confidence is None else piece.confidence
 
 
 def _is_crowd(piece: Piece, pieces: Sequence[Piece]) -> bool:

@@ -145,11 +145,15 @@ def ground_object(
     query = _said(query, "query", 200)
     scene = open_scene(image)
     model = model or load_model()
-    tiles = tiling.levels(scene.grid.width, scene.grid.height, model.tile_size)
     reduced = []
     compares = _COMPARES.search(query) is not None
-    if len(tiles) > 1 and compares:
-        tiles = [replace(tiles[-1], least=0.0)]
+    one = compares or query.lower().startswith("the ")
+    voters, tiles = _box_tiles(scene, model)
+    if one and max(scene.grid.width, scene.grid.height) <= tiling.WHOLE * model.tile_size:
+        voters, tiles = [], tiling.cover(scene.grid.width, scene.grid.height, model.tile_size)
+    elif len(tiles) > 1 and compares:
+        whole = Window(0, 0, scene.grid.width, scene.grid.height)
+        voters, tiles = [], [tiling.Tile(whole, whole, whole)]
         reduced = [
             "The query compares things all over the image or names a place in it: the image was asked about as a "
             "whole and at reduced resolution. To find small things, ask for the bare class and choose among its boxes."
@@ -169,9 +173,17 @@ def ground_object(
         repeated += len(told) - len(boxes)
         pieces += [tiling.Piece(box, tile, sure[told.index(box)], number) for box in boxes]
     asking.demand_an_answer(scene, f"boxes of '{query}'")
-    if len(tiles) == 1 and (compares or query.lower().startswith("the ")):
+    if len(tiles) == 1 and one:
         nearer = _seen_from_near(asking, scene, [piece.box for piece in pieces], query)
         pieces = [replace(piece, box=box) for piece, box in zip(pieces, nearer, strict=True)]
+    if len(voters) > 1:
+        told_by = [
+            tiling.merge([piece for piece in pieces if piece.tile in level], [tile for tile in heard if tile in level])
+            for level in (frozenset(level) for level in voters)
+        ]
+        sizes = [max(max(tile.view.width, tile.view.height) for tile in level) for level in voters]
+        together = tiling.agree(told_by, sizes, getattr(model, "box_least", 0.0))
+        pieces = together + [piece for piece in pieces if piece.tile.least]
     found = sorted(
         tiling.merge(pieces, heard), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left)
     )
@@ -704,6 +716,19 @@ def _around(box: Box, grid: Grid, side: int) -> Window:
     left = round(min(max(box.left + box.width / 2 - width / 2, 0), grid.width - width))
     top = round(min(max(box.top + box.height / 2 - height / 2, 0), grid.height - height))
     return Window(left, top, left + width, top + height)
+
+
+def _box_tiles(scene: Scene, model: VisionModel) -> tuple[list[list[tiling.Tile]], list[tiling.Tile]]:
+    """Where boxes are asked for: tiles of several sizes that tell of everything, if the model judges by several
+    together; and all tiles, coarser ones for larger objects included.
+    """
+    width, height = scene.grid.width, scene.grid.height
+    sizes: Sequence[int] = getattr(model, "box_tiles", ())
+    if not sizes:
+        return [], tiling.levels(width, height, model.tile_size)
+    voters = tiling.votes(width, height, sizes)
+    tiles = [tile for level in voters for tile in level]
+    return voters, tiles + tiling.coarser(width, height, max(sizes), len(voters[-1]))
 
 
 def _seen_from_near(asking: _Asking, scene: Scene, boxes: Sequence[Box], query: str) -> list[Box]:

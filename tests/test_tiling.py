@@ -9,7 +9,22 @@ from hypothesis import strategies as st
 
 from rs_tools.errors import TooLarge
 from rs_tools.geometry import Box, Window
-from rs_tools.tiling import MARGIN, MAX_TILES, WHOLE, Piece, Tile, blend, cover, covers, distinct, levels, merge
+from rs_tools.tiling import (
+    MARGIN,
+    MAX_TILES,
+    WHOLE,
+    Piece,
+    Tile,
+    agree,
+    blend,
+    coarser,
+    cover,
+    covers,
+    distinct,
+    levels,
+    merge,
+    votes,
+)
 
 lengths = st.integers(1, 3000)
 sizes = st.sampled_from([8, 31, 96, 256, 384])
@@ -176,6 +191,36 @@ def test_boxes_of_one_answer_are_never_merged() -> None:
 def test_a_box_that_an_answer_repeats_is_one_object_and_neighbours_stay_two() -> None:
     plane, again, neighbour = Box(10, 10, 30, 30), Box(11, 10, 30, 30), Box(18, 10, 38, 30)
     assert distinct([plane, again, neighbour, plane]) == [plane, neighbour]
+
+
+def test_levels_that_see_everything_are_asked_once_and_coarser_ones_follow() -> None:
+    assert [len(level) for level in votes(150, 150, (176, 264, 528))] == [1]
+    assert [len(level) for level in votes(256, 256, (176, 264, 528))] == [4, 1]
+    near, far, whole = votes(512, 512, (528, 176, 264))
+    assert len(near) > len(far) > len(whole) == 1
+    assert not coarser(512, 512, 528, 1)
+    levels_of_all = coarser(3000, 3000, 528, len(votes(3000, 3000, (176, 264, 528))[-1]))
+    assert {tile.least for tile in levels_of_all} == {176, 528}
+    assert levels_of_all[-1].view == Window(0, 0, 3000, 3000)
+
+
+def test_boxes_on_which_several_sizes_of_tiles_agree_are_surer_than_those_of_one() -> None:
+    near, far = votes(256, 256, (176, 264))
+    plane = Piece(Box(10, 10, 30, 30), near[0], 0.8, 0), Piece(Box(12, 10, 32, 30), far[0], 0.5, 4)
+    alone = Piece(Box(100, 100, 110, 110), near[0], 0.9, 0)
+    far_alone = Piece(Box(60, 200, 70, 210), far[0], 0.9, 4)
+    large = Piece(Box(40, 40, 220, 220), far[0], 0.6, 4)  # does not fit into the near ones
+    found = agree([[plane[0], alone], [plane[1], far_alone, large]], (176, 264), 0.0)
+    by_left = {round(piece.box.left, 1): piece.confidence for piece in found}
+    both = (0.8 + 0.5 * 2 / 3) / (5 / 3)
+    assert by_left == pytest.approx({10.6: both, 100: 0.9 / (5 / 3), 60: 0.6 / (5 / 3), 40: 0.6}, abs=0.01)
+    assert all(not piece.is_cut for piece in found)
+    kept = agree([[plane[0], alone], [plane[1], far_alone, large]], (176, 264), 0.5)
+    assert sorted(round(piece.box.left) for piece in kept) == [11, 40, 100]
+    assert agree([[], []], (176, 264), 0.0) == []
+    # Two of one level are two, whatever another level says.
+    twins = [Piece(Box(left, 10, left + 20, 30), near[0], 0.8, 0) for left in (10, 22)]
+    assert len(agree([twins, [Piece(Box(12, 10, 40, 30), far[0], 0.7, 4)]], (176, 264), 0.0)) == 2
 
 
 def test_tiles_of_several_sizes_judge_together() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,29 @@ def test_what_one_tile_sees_cut_is_kept_where_the_tile_that_sees_it_whole_gave_n
     [part] = found.boxes
     assert np.abs(np.subtract((68, 80), (part.left, part.right))).max() <= 1
     assert found.tiles_unread == 1
+
+
+def test_a_model_may_judge_boxes_by_windows_of_several_sizes() -> None:
+    scene = scene_with((24, 24, 48, 48), (120, 120, 140, 140), width=150, height=150)
+    model = bright(0.8)
+
+    def sees(query: Query) -> str:
+        """From afar, nothing but the first."""
+        image = query.images[0].copy()
+        if image.shape[1] > 96:
+            image[100:] = 20
+        return bright_eyes(replace(query, images=(image,)))
+
+    model = ScriptedModel(sees, tile_size=96, confidence=0.8)
+    model.box_tiles, model.box_least = (96, 150), 0.0
+    found = ground_object(scene, "ship", model=model)
+    assert found.tiles_read == 5
+    assert [(round(box.left), round(box.confidence, 2)) for box in found.boxes] == [(24, 0.8), (120, 0.49)]
+    model.box_least = 0.6
+    [one] = ground_object(scene, "ship", model=model).boxes
+    assert np.abs(np.subtract((24, 24, 48, 48), (one.left, one.top, one.right, one.bottom))).max() <= 1
+    # What is asked of the image as a whole is asked once.
+    assert ground_object(scene, "the largest ship", model=model).tiles_read == 1
 
 
 def test_nothing_found_is_an_answer() -> None:

@@ -412,8 +412,8 @@ class RSUniVLM:
 
     name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer; drafts: how
     often a caption is written before the most typical is told; 1 is the fastest. tile_size: side in pixels of the
-    window of a large raster that one query should see; mask_tiles: those of the windows by which masks are judged
-    together, if any. mask_grid: rows and columns of its masks; parts: into how many
+    window of a large raster that one query should see; mask_tiles, box_tiles, box_least: see
+    `RSUniVLMConfig`. mask_grid: rows and columns of its masks; parts: into how many
     parts a side each of their cells is cut where `Answer.each` says how likely they are.
     """
 
@@ -439,6 +439,7 @@ class RSUniVLM:
         self.drafts = int(model.config.drafts)
         self.tile_size = int(model.config.tile_pixels)
         self.mask_tiles = tuple(map(int, model.config.mask_tiles or ()))
+        self.box_tiles, self.box_least = tuple(map(int, model.config.box_tiles or ())), float(model.config.box_least)
         self.mask_grid, self.parts = int(model.config.mask_grid), int(model.config.parts)
         self._lock = threading.Lock()
         self._seen: OrderedDict[bytes, Tensor] = OrderedDict()

@@ -145,7 +145,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     aspect, merge, grid_pinpoints: see `TileLayout`.
     mask_grid: rows and columns of the masks that the network writes.
     tile_pixels: side of the window of a large raster that one query should see, in the raster's own pixels.
-    mask_tiles: sides of windows by all of which together a mask is judged, in place of `tile_pixels`.
+    mask_tiles, box_tiles: sides of windows by all of which together masks and boxes are judged, in place of
+        `tile_pixels`; box_least: the least confidence of a box that they tell of.
     projector: "linear" or "mlpNx_gelu" (N linear layers with exact GELU between).
     vision_layers: how many layers of the tower are kept and feed the projector; None keeps all.
     max_rows: the longest input, merged image rows included; None is the decoder's max_position_embeddings.
@@ -181,6 +182,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     mask_grid: int = 24
     tile_pixels: int = 384
     mask_tiles: list[Any] | None = None
+    box_tiles: list[Any] | None = None
+    box_least: float = 0.0
     projector: str = "mlp2x_gelu"
     vision_layers: int | None = None
     max_rows: int | None = None
