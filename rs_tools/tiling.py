@@ -233,12 +233,12 @@ def merge(pieces: Sequence[Piece], tiles: Sequence[Tile] = ()) -> list[Piece]:
     return kept
 
 
-def agree(levels: Sequence[Sequence[Piece]], sizes: Sequence[float], least: float) -> list[Piece]:
+def agree(levels: Sequence[Sequence[Piece]], sizes: Sequence[float]) -> list[Piece]:
     """What tiles of several sizes say together of the objects that they saw, of which each level names each once.
 
     sizes: those of each level's tiles; what a level says weighs the more, the smaller they are. Boxes of different
-    levels that overlap (IoU >= 0.5) are one object, of which the mean is told; a level that does not tell of it, though
-    it would fit into its tiles, has no confidence in it, and what all have together must be at least `least`.
+    levels that overlap (IoU >= 0.5) are one object, of which the mean is told, with the mean confidence; a level that
+    does not tell of it, though it would fit into its tiles, has none in it.
     """
     ranked = sorted(
         ((piece, number) for number, pieces in enumerate(levels) for piece in pieces),
@@ -263,11 +263,10 @@ def agree(levels: Sequence[Sequence[Piece]], sizes: Sequence[float], least: floa
         length = max(piece.box.width, piece.box.height)
         able = sum(weights[level] for level, size in enumerate(sizes) if level in same or length <= FITS * size)
         confidence = sum(told.values()) / able
-        if confidence >= least:
-            shares = np.array(list(told.values())) + 1e-9
-            left, top, right, bottom = (shares @ corners[list(same.values())] / shares.sum()).tolist()
-            whole = Tile(piece.tile.image, piece.tile.image, piece.tile.image)
-            found.append(Piece(Box(left, top, right, bottom), whole, confidence, -1))
+        shares = np.array(list(told.values())) + 1e-9
+        left, top, right, bottom = (shares @ corners[list(same.values())] / shares.sum()).tolist()
+        whole = Tile(piece.tile.image, piece.tile.image, piece.tile.image)
+        found.append(Piece(Box(left, top, right, bottom), whole, confidence, -1))
     return found
 
 

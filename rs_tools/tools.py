@@ -182,10 +182,10 @@ def ground_object(
             for level in (frozenset(level) for level in voters)
         ]
         sizes = [max(max(tile.view.width, tile.view.height) for tile in level) for level in voters]
-        together = tiling.agree(told_by, sizes, getattr(model, "box_least", 0.0))
-        pieces = together + [piece for piece in pieces if piece.tile.least]
+        pieces = tiling.agree(told_by, sizes) + [piece for piece in pieces if piece.tile.least]
     found = sorted(
-        tiling.merge(pieces, heard), key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left)
+        _trusted(model, query, tiling.merge(pieces, heard), 0.0 if one else getattr(model, "box_least", 0.0)),
+        key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left),
     )
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
     return _seen(
@@ -729,6 +729,18 @@ def _box_tiles(scene: Scene, model: VisionModel) -> tuple[list[list[tiling.Tile]
     voters = tiling.votes(width, height, sizes)
     tiles = [tile for level in voters for tile in level]
     return voters, tiles + tiling.coarser(width, height, max(sizes), len(voters[-1]))
+
+
+def _trusted(model: VisionModel, query: str, pieces: Sequence[tiling.Piece], least: float) -> list[tiling.Piece]:
+    """The pieces with the confidence that the model has in what it said of them, without those of less than `least`."""
+    trusted: Callable[[Query, float], float] | None = getattr(model, "trusted", None)
+    if trusted is not None:
+        asked = Query(Task.GROUND, (), query)
+        pieces = [
+            piece if piece.confidence is None else replace(piece, confidence=trusted(asked, piece.confidence))
+            for piece in pieces
+        ]
+    return [piece for piece in pieces if piece.confidence is None or piece.confidence >= least]
 
 
 def _seen_from_near(asking: _Asking, scene: Scene, boxes: Sequence[Box], query: str) -> list[Box]:

@@ -210,17 +210,15 @@ def test_boxes_on_which_several_sizes_of_tiles_agree_are_surer_than_those_of_one
     alone = Piece(Box(100, 100, 110, 110), near[0], 0.9, 0)
     far_alone = Piece(Box(60, 200, 70, 210), far[0], 0.9, 4)
     large = Piece(Box(40, 40, 220, 220), far[0], 0.6, 4)  # does not fit into the near ones
-    found = agree([[plane[0], alone], [plane[1], far_alone, large]], (176, 264), 0.0)
+    found = agree([[plane[0], alone], [plane[1], far_alone, large]], (176, 264))
     by_left = {round(piece.box.left, 1): piece.confidence for piece in found}
     both = (0.8 + 0.5 * 2 / 3) / (5 / 3)
     assert by_left == pytest.approx({10.6: both, 100: 0.9 / (5 / 3), 60: 0.6 / (5 / 3), 40: 0.6}, abs=0.01)
     assert all(not piece.is_cut for piece in found)
-    kept = agree([[plane[0], alone], [plane[1], far_alone, large]], (176, 264), 0.5)
-    assert sorted(round(piece.box.left) for piece in kept) == [11, 40, 100]
-    assert agree([[], []], (176, 264), 0.0) == []
+    assert agree([[], []], (176, 264)) == []
     # Two of one level are two, whatever another level says.
     twins = [Piece(Box(left, 10, left + 20, 30), near[0], 0.8, 0) for left in (10, 22)]
-    assert len(agree([twins, [Piece(Box(12, 10, 40, 30), far[0], 0.7, 4)]], (176, 264), 0.0)) == 2
+    assert len(agree([twins, [Piece(Box(12, 10, 40, 30), far[0], 0.7, 4)]], (176, 264))) == 2
 
 
 def test_tiles_of_several_sizes_judge_together() -> None:

@@ -602,11 +602,17 @@ class RSUniVLM:
         each: tuple[float, ...] = ()
         own = math.exp(sum(row.logs) / (1 if isinstance(grammar, ChoiceGrammar) else len(row.logs)))
         if isinstance(grammar, BoxGrammar):
-            each = tuple(confidence(sure) for sure in self._by_box(row, text))
+            each = tuple(self._by_box(row, text))
         elif isinstance(grammar, MaskGrammar) and row.patches:
             each = row.patches
             own = sum(max(chance, 1 - chance) for chance in each) / len(each)
         return Answer(text, confidence(min(own, 1.0)), row.finished, each)
+
+    def trusted(self, query: Query, confidence: float) -> float:
+        """The confidence in a box to which `Answer.each` of one answer, or of several together, come."""
+        lines = self.model.config.calibration or {}
+        line = next((lines[kind] for kind in kinds_of_answer(query.task, query.text, "") if kind in lines), None)
+        return confidence if line is None else calibrated(confidence, line)
 
     def _by_box(self, row: Written, text: str) -> list[float]:
         """The confidence in each box of an answer: the geometric mean of how likely it is there, and its numbers."""
