@@ -735,7 +735,7 @@ def _trusted(model: VisionModel, query: str, pieces: Sequence[tiling.Piece], lea
     """The pieces with the confidence that the model has in what it said of them, without those of less than `least`."""
     trusted: Callable[[Query, float], float] | None = getattr(model, "trusted", None)
     if trusted is not None:
-        asked = Query(Task.GROUND, (), query)
+        asked = Query(Task.GROUND, (None,), query)
         pieces = [
             piece if piece.confidence is None else replace(piece, confidence=trusted(asked, piece.confidence))
             for piece in pieces

@@ -69,6 +69,25 @@ def test_tools_through_the_notebook_find_what_they_find_alone() -> None:
     assert max(small.batches) == 8
 
 
+def test_the_notebook_judges_by_all_that_the_model_judges_by() -> None:
+    """A model may have windows of several sizes, and a trust of its own in what they come to."""
+    [image] = images(1, 150)
+
+    def model() -> ScriptedModel:
+        said = {Task.GROUND: "[10, 10, 40, 40]", Task.SEGMENT: "house*2\nothers*2"}
+        made = ScriptedModel(said, tile_size=96, confidence=0.8)
+        made.mask_tiles, made.box_tiles, made.box_least = (150, 96), (96, 150), 0.1
+        made.trusted = lambda query, confidence: confidence / 2
+        return made
+
+    for use in (tools.ground_object, tools.segment_class):
+        alone, noted = model(), model()
+        found = use(image, "house", model=alone).model_dump()
+        assert Notebook(noted).through(lambda model, use=use: use(image, "house", model=model).model_dump()) == found
+        assert len(noted.queries) == len(alone.queries) == 5
+    assert max(box.confidence for box in tools.ground_object(image, "house", model=model()).boxes) <= 0.4
+
+
 def test_a_question_is_asked_once_however_often_it_comes() -> None:
     [image], model = images(1, 16), Counting()
     notebook = Notebook(model)

@@ -113,7 +113,7 @@ def test_boxes_and_masks_of_a_turned_image_are_those_of_the_image_turned(seeing:
     boxes = text_box.decode(first.text)
     assert boxes
     back = [(100 - b[2], 100 - b[3], 100 - b[0], 100 - b[1]) for b in text_box.decode(opposite.text)]
-    assert abs(len(back) - len(boxes)) <= 0.15 * len(boxes)
+    assert abs(len(back) - len(boxes)) <= 0.25 * len(boxes)
     same = [max(Box(*one).iou(Box(*other)) for other in back) for one in boxes]
     assert sum(iou > 0.5 for iou in same) >= 0.7 * len(boxes)  # One that is left out moves where the next is sought.
     cells = text_mask.decode(mask.text, "water")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,18 +25,19 @@ class Unanswered(Exception):
 
 
 class Notebook:
-    """A `VisionModel` that knows the answers it was given and notes the questions that it cannot answer yet.
+    """A `VisionModel` that knows the answers it was given and notes the questions that it cannot answer yet; whatever
+    else is asked of it, the model itself says.
 
     most: questions that the model is asked at once.
     """
 
     def __init__(self, model: VisionModel, most: int = 64) -> None:
         self.model, self.most = model, most
-        self.name, self.tile_size = model.name, model.tile_size
-        self.mask_grid = int(getattr(model, "mask_grid", 24))
-        self.parts = int(getattr(model, "parts", 1))
         self._answers: dict[bytes, Answer] = {}
         self._noted: dict[bytes, Query] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
 
     def ask(self, queries: Sequence[Query]) -> list[Answer]:
         """The known answers; Unanswered, with the questions noted, unless all are known."""

@@ -1,4 +1,4 @@
-"""Training: all stages of a recipe (`--recipe embedded-cpu`), or one (`--stage warmup|align|1|2 --data DIR --out RUN`).
+"""Training: all stages of a recipe (`--recipe embedded-cpu`), or one (`--stage warmup|align|1|2|speak --data DIR`).
 
 A run is a pure function of its seed, its stage, the weights it is given and its step: step number i always learns from
 the same --batch samples, and another stage, or the same one from other weights, from others, however many processes
