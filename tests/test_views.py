@@ -25,7 +25,7 @@ def test_views_are_eight_different_ones() -> None:
 def seeing() -> RSUniVLM:
     """The embedded model, shown all views."""
     model = RSUniVLM.load("embedded", device="cpu")
-    model.views = MOST
+    model.views, model.mask_views = MOST, None
     return model
 
 

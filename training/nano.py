@@ -47,7 +47,7 @@ PARTS = 4  # a side of a mask's cell, as many as the warm-up's heads tell apart
 ASKING = Asking(GRID, PARTS, each=3)
 TILE = 176  # native pixels of a large raster that one query sees
 MASK_TILES, MASK_VIEWS = [264, TILE, 140], 2  # by which masks are judged together, and in how many views of each
-BOX_TILES, BOX_LEAST = [TILE, 264, 528], 0.2  # by which boxes are, and what confidence is told, see RESULTS.md
+BOX_TILES, BOX_LEAST = [TILE, 264, 528], 0.25  # by which boxes are, and what confidence is told, see RESULTS.md
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
 
 VISION = {

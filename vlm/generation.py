@@ -410,11 +410,11 @@ def computes_bfloat16(device: torch.device) -> bool:
 class RSUniVLM:
     """A loaded network that answers queries; safe to share between threads, which take turns.
 
-    name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer; drafts: how
-    often a caption is written before the most typical is told; 1 is the fastest. tile_size: side in pixels of the
-    window of a large raster that one query should see; mask_tiles, box_tiles, box_least: see
-    `RSUniVLMConfig`. mask_grid: rows and columns of its masks; parts: into how many
-    parts a side each of their cells is cut where `Answer.each` says how likely they are.
+    name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer, mask_views for
+    a mask, if not in as many; drafts: how often a caption is written before the most typical is told; 1 is the fastest.
+    tile_size: side in pixels of the window of a large raster that one query should see; mask_tiles, box_tiles,
+    box_least: see `RSUniVLMConfig`. mask_grid: rows and columns of its masks; parts: into how many parts a side each of
+    their cells is cut where `Answer.each` says how likely they are.
     """
 
     def __init__(
@@ -435,7 +435,7 @@ class RSUniVLM:
         self.name = name
         self.constrained = constrained
         self.max_batch = max_batch
-        self.views = int(model.config.views)
+        self.views, self.mask_views = int(model.config.views), model.config.mask_views
         self.drafts = int(model.config.drafts)
         self.tile_size = int(model.config.tile_pixels)
         self.mask_tiles = tuple(map(int, model.config.mask_tiles or ()))
@@ -486,7 +486,8 @@ class RSUniVLM:
             dtype = torch.bfloat16 if size > LARGE and computes_bfloat16(device) else torch.float32
         model, processor = checkpoints.load(folder, device=device, dtype=dtype)
         loaded = cls(model, processor, name=name, constrained=constrained, max_batch=max_batch)
-        loaded.views = loaded.views if views is None else views
+        if views is not None:
+            loaded.views, loaded.mask_views = views, None
         return loaded
 
     def ask(self, queries: Sequence[Query], *, max_new_tokens: int | None = None) -> list[Answer]:
@@ -561,8 +562,8 @@ class RSUniVLM:
     def _views(self, query: Query) -> int:
         """In how many views a query's images are shown."""
         able = query.task not in PLACES or self.model.config.reader
-        most = self.model.config.mask_views if query.task in MASKS else None
-        return min(self.views, most or self.views) if able and can_turn(query) else 1
+        most = (self.mask_views if query.task in MASKS else None) or self.views
+        return most if able and can_turn(query) else 1
 
     def _lean(self, query: Query) -> float:
         """What is added to the log-odds of patches before they are read."""
