@@ -410,9 +410,9 @@ def computes_bfloat16(device: torch.device) -> bool:
 class RSUniVLM:
     """A loaded network that answers queries; safe to share between threads, which take turns.
 
-    name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer, mask_views for
-    a mask, if not in as many; drafts: how often a caption is written before the most typical is told; 1 is the fastest.
-    tile_size: side in pixels of the window of a large raster that one query should see; mask_tiles, box_tiles,
+    name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer, mask_views
+    for a mask, if not in as many; drafts: how often a caption is written before the most typical is told; 1 is the
+    fastest. tile_size: side in pixels of the window of a large raster that one query should see; mask_tiles, box_tiles,
     box_least: see `RSUniVLMConfig`. mask_grid: rows and columns of its masks; parts: into how many parts a side each of
     their cells is cut where `Answer.each` says how likely they are.
     """
