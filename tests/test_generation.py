@@ -92,7 +92,7 @@ def test_unconstrained_tokens_are_those_of_the_reference_alone_and_in_one_mixed_
             [images(case) for case in group],
             granularity=[case["granularity"] for case in group],
         )
-        for case, written in zip(group, write(model, dict(batch), [24] * len(group)), strict=True):
+        for case, [written] in zip(group, write(model, dict(batch), [24] * len(group)), strict=True):
             expected = [token for token in case["tokens"] if token not in ends]
             assert list(written.tokens) == expected
             assert written.finished == (len(expected) < len(case["tokens"]))
@@ -146,7 +146,7 @@ def test_free_text_follows_transformers_own_greedy_search_with_its_penalty() -> 
     for query in (Query(Task.CAPTION, (picture(0),)), Query(Task.DESCRIBE_CHANGE, (picture(1), picture(2)))):
         batch = processor([query])
         [expected] = model.generate(**batch, max_new_tokens=40, do_sample=False).tolist()
-        [written] = write(model, dict(batch), [40])
+        [[written]] = write(model, dict(batch), [40])
         assert list(written.tokens) == [token for token in expected if token not in end_tokens(model)]
         assert len(written.tokens) > 2
 
@@ -209,7 +209,7 @@ def test_the_confidence_of_a_choice_is_the_probability_of_the_whole_label() -> N
         ChoiceGrammar(SCENES),
         Vocabulary.of(whole.processor.tokenizer, end_tokens(whole.model), len(whole.processor.tokenizer)),
     )
-    [written] = write(whole.model, batch, [50], [rules])
+    [[written]] = write(whole.model, batch, [50], [rules])
     assert rules.text(written.tokens) == answer.text
     state, ids, log = rules.start, batch["input_ids"], 0.0
     for token in (*written.tokens, end_tokens(whole.model)[0]):
@@ -339,7 +339,7 @@ def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training
     ]
     model.generation_config.eos_token_id = end_tokens(network().model)[0]
     pens = [processor.pen(query.message, query.expert) for query in asked]
-    written = write(model, dict(processor(asked)), [400] * 3, guides, pens, processor.pieces)
+    written = [draft for [draft] in write(model, dict(processor(asked)), [400] * 3, guides, pens, processor.pieces)]
     for query, row, guide in zip(asked, written, guides, strict=True):
         prompt = processor([query])
         ids = torch.cat([prompt["input_ids"][0], torch.tensor(row.tokens, dtype=torch.long)])[None]

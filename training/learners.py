@@ -15,7 +15,7 @@ from training.loop import to_device
 from training.metrics import Cider
 from training.packing import OF_TOKENS, TASK_NUMBERS, in_lots, pack
 from training.samples import Sample
-from vlm.generation import write_drafts
+from vlm.generation import write
 from vlm.model import IGNORED, RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Task
@@ -165,7 +165,7 @@ class TextModel(nn.Module):
         batch, count = dict(self.processor([sample.query for sample, _ in described])), len(described)
         with torch.no_grad():
             features = self.model.image_features(batch.pop("pixel_values").to(self.model.device))
-        written = write_drafts(
+        written = write(
             self.model,
             {**batch, "features": features},
             [MOST_WORDS] * count,

@@ -120,24 +120,6 @@ def write(
     views: Sequence[int] = (),
     drafts: Sequence[int] = (),
     leans: Sequence[float] = (),
-) -> list[Written]:
-    """The answers to a left-padded batch of the processor: of the drafts of each (see `write_drafts`), the most
-    `typical`.
-    """
-    return list(map(typical, write_drafts(model, batch, limits, guides, pens, pieces, views, drafts, leans)))
-
-
-@torch.inference_mode()
-def write_drafts(
-    model: RSUniVLMForConditionalGeneration,
-    batch: dict[str, Tensor],
-    limits: Sequence[int],
-    guides: Sequence[Guide[Any] | None] | None = None,
-    pens: Sequence[MaskPen | BoxPen | None] = (),
-    pieces: Sequence[str] = (),
-    views: Sequence[int] = (),
-    drafts: Sequence[int] = (),
-    leans: Sequence[float] = (),
     *,
     warmth: float = WARMTH,
     seed: int = 0,
@@ -149,7 +131,7 @@ def write_drafts(
     answer's images in the first so many of `vlm.views`; 1 each by default. They write it together, by the mean of what
     they find likely; but an answer with a pen is written by the first, after its reader has learned what all see.
     drafts: how often each answer is written, first by what is likeliest, then drawn at a temperature of `warmth` by the
-    dice of `seed`; 1 each by default.
+    dice of `seed`; 1 each by default. All of them are returned, see `typical`.
     leans: what the reader adds to the log-odds of each answer, see `RSUniVLMConfig.leans`; 0 by default.
     Free rows follow the model's generation settings exactly as transformers' `generate` would from embeddings: the
     repetition penalty weighs every id already written in the answer, and ends at any of the end tokens. Rows with a
@@ -533,8 +515,8 @@ class RSUniVLM:
                     [drafts[place] for place in places],
                     [self._lean(queries[place]) for place in places],
                 )
-                for place, row in zip(places, written, strict=True):
-                    answers[place] = self._answer(row, guides[place], queries[place])
+                for place, told in zip(places, written, strict=True):
+                    answers[place] = self._answer(typical(told), guides[place], queries[place])
         return [answers[place] for place in range(len(queries))]
 
     def forget(self) -> None:
@@ -594,12 +576,6 @@ class RSUniVLM:
     def _answer(self, row: Written, guide: Guide[Any] | None, query: Query) -> Answer:
         grammar = None if guide is None else guide.grammar
         text = self.processor.read([list(row.tokens)])[0].strip() if guide is None else guide.text(row.tokens)
-        lines = self.model.config.calibration or {}
-        line = next((lines[kind] for kind in kinds_of_answer(query.task, query.text, text) if kind in lines), None)
-
-        def confidence(own: float) -> float:
-            return own if line is None else calibrated(own, line)
-
         each: tuple[float, ...] = ()
         own = math.exp(sum(row.logs) / (1 if isinstance(grammar, ChoiceGrammar) else len(row.logs)))
         if isinstance(grammar, BoxGrammar):
@@ -607,12 +583,12 @@ class RSUniVLM:
         elif isinstance(grammar, MaskGrammar) and row.patches:
             each = row.patches
             own = sum(max(chance, 1 - chance) for chance in each) / len(each)
-        return Answer(text, confidence(min(own, 1.0)), row.finished, each)
+        return Answer(text, self.trusted(query, min(own, 1.0), text), row.finished, each)
 
-    def trusted(self, query: Query, confidence: float) -> float:
-        """The confidence in a box to which `Answer.each` of one answer, or of several together, come."""
+    def trusted(self, query: Query, confidence: float, text: str = "") -> float:
+        """How often such an answer (its `text`), or a box to which `Answer.each` of several answers come, is right."""
         lines = self.model.config.calibration or {}
-        line = next((lines[kind] for kind in kinds_of_answer(query.task, query.text, "") if kind in lines), None)
+        line = next((lines[kind] for kind in kinds_of_answer(query.task, query.text, text) if kind in lines), None)
         return confidence if line is None else calibrated(confidence, line)
 
     def _by_box(self, row: Written, text: str) -> list[float]:
