@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rs_tools import tiling
+from rs_tools.description import COMPARES, class_of, meant, places_alone
 from rs_tools.errors import Cancelled, InvalidInput, RasterError, UnreadableAnswer
 from rs_tools.geometry import Box, Grid, Window, dilate, outlines
 from rs_tools.model import VisionModel, load_model
@@ -66,19 +67,14 @@ GENERAL_CLASSES: tuple[str, ...] = (
 )  # fmt: skip
 """The categories that `classify_scene` chooses from when none are given."""
 
-_COMPARES = re.compile(
-    r"\b((left|right|top|bottom)-?most|top|bottom|upper|lower|left|right|cent(er|re)|middle|corner|edge|side"
-    r"|(larg|small|long|short|bigg|great|wid|tall)est|only|next to|between|near(est)?|beside|closest"
-    r"|(north|south)(east|west)?(ern(most)?)?|(east|west)(ern(most)?)?)\b",
-    re.IGNORECASE,
-)
-"""Words that mean something only to one who sees the whole image."""
-_PREPOSITION = re.compile(
-    r"\s(at|in|on|to|of|near|nearest|by|next|beside|between|closest|from|with|above|below)\b.*", re.IGNORECASE
-)
-_DETERMINER = re.compile(r"^(the|a|an|one)\b", re.I)
 ANY_CHANGE = ("change", "changes", "any change", "anything", "everything")
 """Names by which `detect_changes` is asked for change of any kind."""
+UNSEEN = 0.3
+"""By how much the confidence in a described object counts that the search for its class has not found, and the IoU from
+which on it has.
+"""
+MOST_COMPARED = 1000
+"""Among so many objects of a class, the surest ones, the one that is described is chosen."""
 SMALL = 0.12
 """Longer side of an object, as a share of the image, below which one that was described is looked at from near."""
 NEAR = 2 / 3
@@ -141,59 +137,45 @@ def ground_object(
     progress: Progress = ignore,
     cancel: Cancel = never,
 ) -> Grounding:
-    """Find an object that is described in words and return a box for each place where it is. Use it for "where is" and "how many" questions about things that can be counted (airplanes, ships, storage tanks, houses); use segment_class for areas such as water or roads. Boxes are left, top, right, bottom in pixels from the top-left corner, and for a georeferenced raster also map coordinates, WGS84 longitude and latitude, and ground area. Large rasters are searched tile by tile at full resolution and once more in larger tiles for larger objects; objects of a few pixels are easily missed, and boxes are precise to about one hundredth of a tile. A query that names a place in the image or compares ("at the top left", "the largest") is asked about the whole image, reduced; what is small there is then looked at from near."""  # noqa: E501
+    """Find an object that is described in words and return a box for each place where it is. Use it for "where is" and "how many" questions about things that can be counted (airplanes, ships, storage tanks, houses); use segment_class for areas such as water or roads. Boxes are left, top, right, bottom in pixels from the top-left corner, and for a georeferenced raster also map coordinates, WGS84 longitude and latitude, and ground area. Large rasters are searched tile by tile at full resolution and once more in larger tiles for larger objects; objects of a few pixels are easily missed, and boxes are precise to about one hundredth of a tile. A query that means one by its place or size ("the car at the top left", "the largest ship") is answered by searching for all of that class and choosing among them; one that says more ("the ship next to the pier") is asked about the whole image, reduced, and what is small there is looked at again from near."""  # noqa: E501
     query = _said(query, "query", 200)
     scene = open_scene(image)
     model = model or load_model()
-    reduced = []
-    compares = _COMPARES.search(query) is not None
-    one = compares or query.lower().startswith("the ")
+    name = class_of(query)
+    compares = COMPARES.search(query) is not None
+    described = compares or query.lower().startswith("the ")
+    small = max(scene.grid.width, scene.grid.height) <= tiling.WHOLE * model.tile_size
     voters, tiles = _box_tiles(scene, model)
-    if one and max(scene.grid.width, scene.grid.height) <= tiling.WHOLE * model.tile_size:
-        voters, tiles = [], tiling.cover(scene.grid.width, scene.grid.height, model.tile_size)
-    elif len(tiles) > 1 and compares:
-        whole = Window(0, 0, scene.grid.width, scene.grid.height)
-        voters, tiles = [], [tiling.Tile(whole, whole, whole)]
-        reduced = [
-            "The query compares things all over the image or names a place in it: the image was asked about as a "
-            "whole and at reduced resolution. To find small things, ask for the bare class and choose among its boxes."
-        ]
     asking = _Asking(model, progress, cancel, total=len(tiles))
-    pieces: list[tiling.Piece] = []
-    heard: list[tiling.Tile] = []
-    repeated = 0
-    for number, (tile, _, answer) in enumerate(asking.tiles([scene], tiles, Task.GROUND, query)):
-        percents = asking.read(answer, lambda text: text_box.decode(text))
-        if percents is None:
-            continue
-        heard.append(tile)
-        told = [_from_percent(box, tile.view) for box in percents]
-        sure = answer.each if len(answer.each) == len(told) else [answer.confidence] * len(told)
-        boxes = tiling.distinct(told)
-        repeated += len(told) - len(boxes)
-        pieces += [tiling.Piece(box, tile, sure[told.index(box)], number) for box in boxes]
-    asking.demand_an_answer(scene, f"boxes of '{query}'")
-    if len(tiles) == 1 and one:
-        nearer = _seen_from_near(asking, scene, [piece.box for piece in pieces], query)
+    said: list[str] = []
+    if described and (small or compares):
+        whole = Window(0, 0, scene.grid.width, scene.grid.height)
+        asking.total = 1
+        pieces, repeated = _boxes(asking, scene, query, [], [tiling.Tile(whole, whole, whole)])
+        asking.demand_an_answer(scene, f"boxes of '{query}'")
+        if len(tiles) > 1 and name and places_alone(query):
+            asking.total += len(tiles)
+            pieces = _meant(query, pieces, _boxes(asking, scene, name, voters, tiles)[0], scene.grid)
+        elif not small:
+            said = [
+                "The query says more than a place or a size: the image was asked about as a whole and at reduced "
+                "resolution. To find small things, ask for the bare class and choose among its boxes."
+            ]
+        nearer = _seen_from_near(asking, scene, [piece.box for piece in pieces], name)
         pieces = [replace(piece, box=box) for piece, box in zip(pieces, nearer, strict=True)]
-    if len(voters) > 1:
-        told_by = [
-            tiling.merge([piece for piece in pieces if piece.tile in level], [tile for tile in heard if tile in level])
-            for level in (frozenset(level) for level in voters)
-        ]
-        sizes = [max(max(tile.view.width, tile.view.height) for tile in level) for level in voters]
-        pieces = tiling.agree(told_by, sizes) + [piece for piece in pieces if piece.tile.least]
-    found = sorted(
-        _trusted(model, query, tiling.merge(pieces, heard), 0.0 if one else getattr(model, "box_least", 0.0)),
-        key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left),
-    )
+        pieces = _trusted(model, query, pieces, 0.0)
+    else:
+        pieces, repeated = _boxes(asking, scene, query, voters, tiles)
+        asking.demand_an_answer(scene, f"boxes of '{query}'")
+        pieces = _trusted(model, query, pieces, getattr(model, "box_least", 0.0))
+    found = sorted(pieces, key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left))
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
     return _seen(
         Grounding(
             **asking.facts(),
             confidence=asking.confidence,
             image=ImageInfo.of(scene),
-            warnings=[*scene.warnings, *reduced, *asking.warnings(tiles), *_said_again(repeated)],
+            warnings=[*scene.warnings, *said, *asking.warnings(tiles), *_said_again(repeated)],
             query=query,
             found=bool(boxes_found),
             count=len(boxes_found),
@@ -675,6 +657,39 @@ def _no_valid_pixel(scene: Scene) -> RasterError:
 # Boxes --------------------------------------------------------------------------------------------------------------
 
 
+def _boxes(
+    asking: _Asking,
+    scene: Scene,
+    query: str,
+    voters: Sequence[Sequence[tiling.Tile]],
+    tiles: Sequence[tiling.Tile],
+) -> tuple[list[tiling.Piece], int]:
+    """One piece for each object that the tiles tell of, `voters` of several sizes together; and how many were told
+    twice.
+    """
+    pieces: list[tiling.Piece] = []
+    heard: list[tiling.Tile] = []
+    repeated = 0
+    for number, (tile, _, answer) in enumerate(asking.tiles([scene], tiles, Task.GROUND, query)):
+        percents = asking.read(answer, lambda text: text_box.decode(text))
+        if percents is None:
+            continue
+        heard.append(tile)
+        told = [_from_percent(box, tile.view) for box in percents]
+        sure = answer.each if len(answer.each) == len(told) else [answer.confidence] * len(told)
+        boxes = tiling.distinct(told)
+        repeated += len(told) - len(boxes)
+        pieces += [tiling.Piece(box, tile, sure[told.index(box)], number) for box in boxes]
+    if len(voters) > 1:
+        told_by = [
+            tiling.merge([piece for piece in pieces if piece.tile in level], [tile for tile in heard if tile in level])
+            for level in (frozenset(level) for level in voters)
+        ]
+        sizes = [max(max(tile.view.width, tile.view.height) for tile in level) for level in voters]
+        pieces = tiling.agree(told_by, sizes) + [piece for piece in pieces if piece.tile.least]
+    return tiling.merge(pieces, heard), repeated
+
+
 def _said_again(repeated: int) -> list[str]:
     if not repeated:
         return []
@@ -743,13 +758,40 @@ def _trusted(model: VisionModel, query: str, pieces: Sequence[tiling.Piece], lea
     return [piece for piece in pieces if piece.confidence is None or piece.confidence >= least]
 
 
-def _seen_from_near(asking: _Asking, scene: Scene, boxes: Sequence[Box], query: str) -> list[Box]:
+def _meant(
+    query: str, told: Sequence[tiling.Piece], all_of_it: Sequence[tiling.Piece], grid: Grid
+) -> list[tiling.Piece]:
+    """The one of all boxes of a class that a description means, given what was told of the description itself.
+
+    The likelier it is that a box is there, and the first of all or alone in the place named, the better, and up to
+    twice as good if it overlaps with what was told. Where nothing was told, it must be likelier than not; several that
+    were told stay as they are.
+    """
+    if len(told) > 1:
+        return list(told)
+    surest = sorted(all_of_it, key=_sure, reverse=True)[:MOST_COMPARED]
+    alone = [piece for piece in told if all(piece.box.iou(other.box) < UNSEEN for other in surest)]
+    pieces = [*surest, *(replace(piece, confidence=UNSEEN * _sure(piece)) for piece in alone)]
+    if not pieces:
+        return []
+    likely = meant(query, [piece.box for piece in pieces], [_sure(piece) for piece in pieces], grid.width, grid.height)
+    overlap = [max((piece.box.iou(other.box) for other in told), default=0.0) for piece in pieces]
+    best = int((likely * (1 + np.array(overlap))).argmax())
+    if not told and likely[best] < 0.5:
+        return []
+    return [replace(pieces[best], confidence=float(likely[best]))]
+
+
+def _sure(piece: tiling.Piece) -> float:
+    return 1.0 if piece.confidence is None else piece.confidence
+
+
+def _seen_from_near(asking: _Asking, scene: Scene, boxes: Sequence[Box], name: str) -> list[Box]:
     """Boxes of objects that were described and found in the whole image, more exactly where they are small in it.
 
     Around each, the bare class is asked for; of what is found there, that counts which overlaps most with what was seen
     from afar. Where nothing is found within the object's length, the box stays as it is.
     """
-    name = _class_of(query)
     grid, side = scene.grid, int(NEAR * asking.model.tile_size)
     tiles: dict[Box, tiling.Tile] = {}
     for box in boxes:
@@ -772,12 +814,6 @@ def _seen_from_near(asking: _Asking, scene: Scene, boxes: Sequence[Box], query: 
         return max(close, key=close.__getitem__) if close else box
 
     return [nearer(box) if box in tiles else box for box in boxes]
-
-
-def _class_of(query: str) -> str:
-    """What kind of thing a description is of: "car" for "the leftmost car", "the car at the top"; "" if of none."""
-    left = _DETERMINER.sub("", _COMPARES.sub("", _PREPOSITION.sub("", query)).strip())
-    return " ".join(word for word in left.split() if re.search(r"\w", word))
 
 
 # Masks --------------------------------------------------------------------------------------------------------------

@@ -36,11 +36,11 @@ def test_few_answers_all_right_do_not_run_away() -> None:
 
 def test_a_particular_kind_strays_from_its_general_one_as_far_as_its_answers_bear_out() -> None:
     many = [(0.9, number % 10 > 0) for number in range(200)]
-    told = {"ground": many, "ground ship": [(0.9, False)] * 12, "ground car": [(0.9, False)] * 4}
+    told = {"ground": many, "ground ship": [(0.9, False)] * 24, "ground car": [(0.9, False)] * 4}
     lines = lines_of(told)
     assert set(lines) == {"ground", "ground ship"}
     assert calibrated(0.9, lines["ground ship"]) < 0.5 < 0.8 < calibrated(0.9, lines["ground"])
-    few = lines_of({"ground": many, "ground ship": [(0.9, number % 5 > 0) for number in range(10)]})
+    few = lines_of({"ground": many, "ground ship": [(0.9, number % 5 > 0) for number in range(20)]})
     assert 0.8 < calibrated(0.9, few["ground ship"]) < 0.9
     assert lines_of({"classify": many[:20]}) == {}
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors"},
     {"geometry"},
-    {"raster", "tiling"},
+    {"description", "raster", "tiling"},
     {"report", "fetch"},
     {"results"},
     {"model", "testing"},

@@ -28,7 +28,7 @@ EXAMS = {
     "grounding": Task.GROUND,
 }
 """The exams whose answers are right or wrong, and the task that each asks."""
-FEWEST = 10
+FEWEST = 20
 """Fewer answers than this fit no line."""
 FEWEST_ASKED = 5
 """Nor do answers to fewer items, for those about one image are much alike: ten cars in four say little of cars."""
@@ -91,7 +91,7 @@ def lines_of(told: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[float
     for kind, answers in told.items():
         sure, right = zip(*answers, strict=True)
         general = lines.get(kind.split()[0])
-        if len(answers) >= (FEWEST if general else 3 * FEWEST):
+        if len(answers) >= (FEWEST if general else 2 * FEWEST):
             lines[kind] = fit(sure, right, general, 4.0) if general else fit(sure, right)
     return lines
 

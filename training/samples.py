@@ -7,6 +7,7 @@ the top left" is true of the picture shown.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -130,11 +131,13 @@ class Augmentation:
     """How far a record may be changed. Flips and quarter turns are free from above: there is no up.
 
     tile: side in native pixels of the window of a large raster that the tools show; most crops of records with boxes or
-    masks are about as close.
+    masks are from `nearest` to `farthest` times as large (what is small is looked at again from near).
     """
 
     smallest_crop: float = 0.45
     tile: float = 176.0
+    nearest: float = 0.4
+    farthest: float = 1.42
     turn: bool = True
     colour: float = 0.25
     blur: float = 0.1
@@ -210,7 +213,8 @@ def _crop_window(
     dense = bool(record.boxes) or record.mask is not None or record.change_mask is not None
     scale = float(rng.uniform(smallest, 1.0))
     if dense and rng.random() < 0.65:
-        scale = min(1.0, how.tile * float(np.exp(rng.uniform(-0.35, 0.35))) / min(width, height))
+        side = how.tile * math.exp(rng.uniform(math.log(how.nearest), math.log(how.farthest)))
+        scale = min(1.0, side / min(width, height))
     aspect = float(np.exp(rng.uniform(-0.15, 0.15)))
     side = scale * min(width, height) if dense else 0.0
     w = min(width, side * aspect if side else scale * width * aspect)
