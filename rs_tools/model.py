@@ -21,8 +21,8 @@ class VisionModel(Protocol):
     name: said in every result. tile_size: how many native pixels of a large raster one question should see. A model
     may also have `mask_grid`, the number of rows and of columns of the masks it writes; then every mask is held to it;
     `mask_tiles` and `box_tiles`, the sides of several such squares, by all of which together it judges masks and boxes;
-    `box_least`, the least confidence of a box that is told; and `trusted(query, confidence)`, the confidence in a box
-    to which its answers to a query come together.
+    `trusted(query, confidence)`, the confidence in a box to which its answers to a query come together; and
+    `least(query)`, the confidence from which on a box is told.
     """
 
     @property

@@ -163,11 +163,12 @@ def ground_object(
             ]
         nearer = _seen_from_near(asking, scene, [piece.box for piece in pieces], name)
         pieces = [replace(piece, box=box) for piece, box in zip(pieces, nearer, strict=True)]
-        pieces = _trusted(model, query, pieces, 0.0)
+        pieces = _trusted(model, query, pieces)
     else:
         pieces, repeated = _boxes(asking, scene, query, voters, tiles)
         asking.demand_an_answer(scene, f"boxes of '{query}'")
-        pieces = _trusted(model, query, pieces, getattr(model, "box_least", 0.0))
+        least = model.least(Query(Task.GROUND, (None,), query)) if hasattr(model, "least") else 0.0
+        pieces = [piece for piece in _trusted(model, query, pieces) if _sure(piece) >= least]
     found = sorted(pieces, key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left))
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
     return _seen(
@@ -746,16 +747,16 @@ def _box_tiles(scene: Scene, model: VisionModel) -> tuple[list[list[tiling.Tile]
     return voters, tiles + tiling.coarser(width, height, max(sizes), len(voters[-1]))
 
 
-def _trusted(model: VisionModel, query: str, pieces: Sequence[tiling.Piece], least: float) -> list[tiling.Piece]:
-    """The pieces with the confidence that the model has in what it said of them, without those of less than `least`."""
+def _trusted(model: VisionModel, query: str, pieces: Sequence[tiling.Piece]) -> list[tiling.Piece]:
+    """The pieces with the confidence that the model has in what it said of them."""
     trusted: Callable[[Query, float], float] | None = getattr(model, "trusted", None)
-    if trusted is not None:
-        asked = Query(Task.GROUND, (None,), query)
-        pieces = [
-            piece if piece.confidence is None else replace(piece, confidence=trusted(asked, piece.confidence))
-            for piece in pieces
-        ]
-    return [piece for piece in pieces if piece.confidence is None or piece.confidence >= least]
+    if trusted is None:
+        return list(pieces)
+    asked = Query(Task.GROUND, (None,), query)
+    return [
+        piece if piece.confidence is None else replace(piece, confidence=trusted(asked, piece.confidence))
+        for piece in pieces
+    ]
 
 
 def _meant(

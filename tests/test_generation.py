@@ -611,3 +611,12 @@ def test_transformers_own_generate_says_that_it_cannot_place_cells() -> None:
     model, processor = tiny_network(cells_at=700)
     with pytest.raises(ValueError, match=r"vlm\.generation"):
         model.generate(**processor(queries()[:1]))
+
+
+def test_each_class_of_boxes_has_its_own_least_confidence_or_that_of_all() -> None:
+    leasts = {"ground": 0.3, "ground tree": 0.2}
+    able = RSUniVLM(*tiny_network(leasts=leasts))
+    image = queries()[0].images
+    told = {name: able.least(Query(Task.GROUND, image, name)) for name in ("car", "Tree ", "the leftmost car")}
+    assert told == {"car": 0.3, "Tree ": 0.2, "the leftmost car": 0.0}
+    assert RSUniVLM(*tiny_network()).least(Query(Task.GROUND, image, "car")) == 0.0

@@ -76,7 +76,8 @@ def test_the_notebook_judges_by_all_that_the_model_judges_by() -> None:
     def model() -> ScriptedModel:
         said = {Task.GROUND: "[10, 10, 40, 40]", Task.SEGMENT: "house*2\nothers*2"}
         made = ScriptedModel(said, tile_size=96, confidence=0.8)
-        made.mask_tiles, made.box_tiles, made.box_least = (150, 96), (96, 150), 0.1
+        made.mask_tiles, made.box_tiles = (150, 96), (96, 150)
+        made.least = lambda query: 0.1
         made.trusted = lambda query, confidence: confidence / 2
         return made
 

@@ -252,11 +252,11 @@ def test_a_model_may_judge_boxes_by_windows_of_several_sizes() -> None:
         return bright_eyes(replace(query, images=(image,)))
 
     model = ScriptedModel(sees, tile_size=96, confidence=0.8)
-    model.box_tiles, model.box_least = (96, 150), 0.0
+    model.box_tiles = (96, 150)
     found = ground_object(scene, "ship", model=model)
     assert found.tiles_read == 5
     assert [(round(box.left), round(box.confidence, 2)) for box in found.boxes] == [(24, 0.8), (120, 0.49)]
-    model.box_least = 0.6
+    model.least = lambda query: 0.6
     [one] = ground_object(scene, "ship", model=model).boxes
     assert np.abs(np.subtract((24, 24, 48, 48), (one.left, one.top, one.right, one.bottom))).max() <= 1
     # What is described is asked of the image as a whole, and its class of all windows.

@@ -30,6 +30,8 @@ EXAMS = {
 """The exams whose answers are right or wrong, and the task that each asks."""
 FEWEST = 20
 """Fewer answers than this fit no line."""
+LEAST = 0.05
+"""Boxes of less confidence of its own are none that the network saw."""
 FEWEST_ASKED = 5
 """Nor do answers to fewer items, for those about one image are much alike: ten cars in four say little of cars."""
 
@@ -109,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not file.is_file():
         parser.error(f"{file} is not there: pass the folder of a checkpoint")
     model = RSUniVLM.load(given.folder)
-    model.model.config.calibration = None  # The network's own confidences are what is fitted.
+    # The network's own confidences are what is fitted, of boxes that are not told, too.
+    model.model.config.calibration, model.model.config.leasts = None, {Task.GROUND.value: LEAST}
     weights = evaluate.fingerprint(str(given.folder))
     out = given.out / weights[:8]
     evaluate.evaluate(

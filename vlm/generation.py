@@ -342,9 +342,9 @@ def end_tokens(model: RSUniVLMForConditionalGeneration) -> tuple[int, ...]:
 
 
 def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
-    """Under which names the settings of an answer may stand in a configuration (`calibration`, `leans`), the most
-    particular first: numbers and shares are right less often than other words, each class of objects and of masks has
-    its own chance, and one object that is described is none of these.
+    """Under which names the settings of an answer may stand in a configuration (`calibration`, `leans`, `leasts`), the
+    most particular first: numbers and shares are right less often than other words, each class of objects and of masks
+    has its own chance, and one object that is described is none of these.
     """
     if task == Task.QUESTION:
         share = "percent" in text or text.strip() == "none"
@@ -394,8 +394,8 @@ class RSUniVLM:
 
     name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer, mask_views
     for a mask, if not in as many; drafts: how often a caption is written before the most typical is told; 1 is the
-    fastest. tile_size: side in pixels of the window of a large raster that one query should see; mask_tiles, box_tiles,
-    box_least: see `RSUniVLMConfig`. mask_grid: rows and columns of its masks; parts: into how many parts a side each of
+    fastest. tile_size: side in pixels of the window of a large raster that one query should see; mask_tiles, box_tiles:
+    see `RSUniVLMConfig`. mask_grid: rows and columns of its masks; parts: into how many parts a side each of
     their cells is cut where `Answer.each` says how likely they are.
     """
 
@@ -421,7 +421,7 @@ class RSUniVLM:
         self.drafts = int(model.config.drafts)
         self.tile_size = int(model.config.tile_pixels)
         self.mask_tiles = tuple(map(int, model.config.mask_tiles or ()))
-        self.box_tiles, self.box_least = tuple(map(int, model.config.box_tiles or ())), float(model.config.box_least)
+        self.box_tiles = tuple(map(int, model.config.box_tiles or ()))
         self.mask_grid, self.parts = int(model.config.mask_grid), int(model.config.parts)
         self._lock = threading.Lock()
         self._seen: OrderedDict[bytes, Tensor] = OrderedDict()
@@ -552,6 +552,13 @@ class RSUniVLM:
         leans = self.model.config.leans or {}
         kinds = kinds_of_answer(query.task, query.text, "")
         return next((float(leans[kind]) for kind in (*kinds, query.task.value) if kind in leans), 0.0)
+
+    def least(self, query: Query) -> float:
+        """The confidence from which on a box that answers a query is to be told."""
+        leasts = self.model.config.leasts or {}
+        return next(
+            (float(leasts[kind]) for kind in kinds_of_answer(query.task, query.text, "") if kind in leasts), 0.0
+        )
 
     @staticmethod
     def _view(query: Query, view: int) -> Query:

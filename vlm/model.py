@@ -146,7 +146,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     mask_grid: rows and columns of the masks that the network writes.
     tile_pixels: side of the window of a large raster that one query should see, in the raster's own pixels.
     mask_tiles, box_tiles: sides of windows by all of which together masks and boxes are judged, in place of
-        `tile_pixels`; box_least: the least confidence of a box that they tell of.
+        `tile_pixels`.
     projector: "linear" or "mlpNx_gelu" (N linear layers with exact GELU between).
     vision_layers: how many layers of the tower are kept and feed the projector; None keeps all.
     max_rows: the longest input, merged image rows included; None is the decoder's max_position_embeddings.
@@ -163,6 +163,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         log-odds of each cell that the reader judges for a mask, or of each patch that may hold the middle of a box. The
         mask that errs in the fewest cells leaves out what is less likely than not of its class; the one that overlaps
         best takes in all that is likelier than half its F1 (https://arxiv.org/abs/1402.1892), which differs by class.
+    leasts: by kind of answer, the least confidence of a box that is told. Most F1 is had from half of that F1 on
+        (the same paper), which differs by class, too.
     views, mask_views: in how many views of `vlm.views` an image is shown for one answer, and for a mask, if not in as
         many; 1 shows it as it is. Answers that name places need a reader to be turned back.
     drafts: how often a caption is written; the most typical of its drafts (`vlm.generation.typical`) is the answer.
@@ -183,7 +185,6 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     tile_pixels: int = 384
     mask_tiles: list[Any] | None = None
     box_tiles: list[Any] | None = None
-    box_least: float = 0.0
     projector: str = "mlp2x_gelu"
     vision_layers: int | None = None
     max_rows: int | None = None
@@ -191,6 +192,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     reader: int = 0
     parts: int = 1
     leans: dict[str, Any] | None = None
+    leasts: dict[str, Any] | None = None
     views: int = 1
     mask_views: int | None = None
     drafts: int = 1
