@@ -31,7 +31,7 @@ SIZE = 192  # pixels, square
 PATCH = 16
 GRID = SIZE // PATCH  # mask cells a side: one per patch
 CELLS_AT = 1024  # rotary position of a mask's first cell, beyond any question
-DRAFTS = 32  # of a caption
+DRAFTS = 16  # of a caption
 VIEWS = 4  # the quarter turns; all eight views take twice the time
 LEANS = {
     "segment": 1.0,

@@ -43,7 +43,7 @@ MASKS = (Task.SEGMENT, Task.SEGMENT_CHANGE)
 """Tasks whose answer is a mask."""
 KEPT = 2**28
 """Most bytes of what was seen of images that are kept for further questions."""
-WARMTH = 0.7
+WARMTH = 1.0
 """The temperature at which drafts are drawn."""
 GRAMS = 4
 """By so many tokens in a row drafts are compared."""
