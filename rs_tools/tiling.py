@@ -175,6 +175,11 @@ class Piece:
     source: int = 0
 
     @property
+    def sure(self) -> float:
+        """Its confidence; a piece that has none is sure."""
+        return 1.0 if self.confidence is None else self.confidence
+
+    @property
     def cut_sides(self) -> frozenset[str]:
         """Sides where the box ends at the edge of the view and the image goes on: the object may, too."""
         view, image, box = self.tile.view, self.tile.image, self.box
@@ -242,7 +247,7 @@ def agree(levels: Sequence[Sequence[Piece]], sizes: Sequence[float]) -> list[Pie
     """
     ranked = sorted(
         ((piece, number) for number, pieces in enumerate(levels) for piece in pieces),
-        key=lambda one: (-_sure(one[0]), -one[0].box.area),
+        key=lambda one: (-one[0].sure, -one[0].box.area),
     )
     corners = np.array([(p.box.left, p.box.top, p.box.right, p.box.bottom) for p, _ in ranked]).reshape(-1, 4)
     ranks = np.array([number for _, number in ranked])
@@ -259,7 +264,7 @@ def agree(levels: Sequence[Sequence[Piece]], sizes: Sequence[float]) -> list[Pie
             if ranks[other] not in same and piece.box.iou(ranked[other][0].box) >= REPEATED:
                 same[int(ranks[other])] = other
         free[list(same.values())] = False
-        told = {level: _sure(ranked[one][0]) * weights[level] for level, one in same.items()}
+        told = {level: ranked[one][0].sure * weights[level] for level, one in same.items()}
         length = max(piece.box.width, piece.box.height)
         able = sum(weights[level] for level, size in enumerate(sizes) if level in same or length <= FITS * size)
         confidence = sum(told.values()) / able
@@ -268,10 +273,6 @@ def agree(levels: Sequence[Sequence[Piece]], sizes: Sequence[float]) -> list[Pie
         whole = Tile(piece.tile.image, piece.tile.image, piece.tile.image)
         found.append(Piece(Box(left, top, right, bottom), whole, confidence, -1))
     return found
-
-
-def _sure(piece: Piece) -> float:
-    return 1.0 if piece.confidence is None else piece.confidence
 
 
 def _is_crowd(piece: Piece, pieces: Sequence[Piece]) -> bool:

@@ -168,7 +168,7 @@ def ground_object(
         pieces, repeated = _boxes(asking, scene, query, voters, tiles)
         asking.demand_an_answer(scene, f"boxes of '{query}'")
         least = model.least(Query(Task.GROUND, (None,), query)) if hasattr(model, "least") else 0.0
-        pieces = [piece for piece in _trusted(model, query, pieces) if _sure(piece) >= least]
+        pieces = [piece for piece in _trusted(model, query, pieces) if piece.sure >= least]
     found = sorted(pieces, key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left))
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
     return _seen(
@@ -770,21 +770,17 @@ def _meant(
     """
     if len(told) > 1:
         return list(told)
-    surest = sorted(all_of_it, key=_sure, reverse=True)[:MOST_COMPARED]
+    surest = sorted(all_of_it, key=lambda piece: piece.sure, reverse=True)[:MOST_COMPARED]
     alone = [piece for piece in told if all(piece.box.iou(other.box) < UNSEEN for other in surest)]
-    pieces = [*surest, *(replace(piece, confidence=UNSEEN * _sure(piece)) for piece in alone)]
+    pieces = [*surest, *(replace(piece, confidence=UNSEEN * piece.sure) for piece in alone)]
     if not pieces:
         return []
-    likely = meant(query, [piece.box for piece in pieces], [_sure(piece) for piece in pieces], grid.width, grid.height)
+    likely = meant(query, [piece.box for piece in pieces], [piece.sure for piece in pieces], grid.width, grid.height)
     overlap = [max((piece.box.iou(other.box) for other in told), default=0.0) for piece in pieces]
     best = int((likely * (1 + np.array(overlap))).argmax())
     if not told and likely[best] < 0.5:
         return []
     return [replace(pieces[best], confidence=float(likely[best]))]
-
-
-def _sure(piece: tiling.Piece) -> float:
-    return 1.0 if piece.confidence is None else piece.confidence
 
 
 def _seen_from_near(asking: _Asking, scene: Scene, boxes: Sequence[Box], name: str) -> list[Box]:

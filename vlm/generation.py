@@ -556,9 +556,8 @@ class RSUniVLM:
     def least(self, query: Query) -> float:
         """The confidence from which on a box that answers a query is to be told."""
         leasts = self.model.config.leasts or {}
-        return next(
-            (float(leasts[kind]) for kind in kinds_of_answer(query.task, query.text, "") if kind in leasts), 0.0
-        )
+        kinds = kinds_of_answer(query.task, query.text, "")
+        return next((float(leasts[kind]) for kind in kinds if kind in leasts), 0.0)
 
     @staticmethod
     def _view(query: Query, view: int) -> Query:
