@@ -438,7 +438,11 @@ def test_generated_scenes_are_asked_about_like_any_set(monkeypatch: pytest.Monke
     assert [(line.data, line.n, line.score) for line in right] == [("synthetic_scene", 3, 1.0)] * 2
     lines = evaluate.evaluate(blind(), root, names=names, out=tmp_path / "blind")
     assert {line.task for line in lines} == set(names)
-    assert {"synthetic_scene", "synthetic_pair"} <= {line.data for line in lines}
+    assert {"synthetic_scene", "synthetic_pair", "synthetic_pair, any class"} <= {line.data for line in lines}
+    pairs = exams.items_of("change_direct", root, "test")
+    assert len(pairs) == 2 * 8
+    best = exams.ceilings(EXAMS["change_direct"], pairs, 48, 176)
+    assert all(line.score > 0.9 for line in best if line.metric == "IoU")
     seen = [item.record.images[0].tobytes() for item in exams.items_of("scenes", root, "test")]
     assert not set(seen) & {item.record.images[0].tobytes() for item in exams.items_of("scenes", root, "val")}
     exams.generated.cache_clear()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.samples import Asking, Augmentation, Record, ask, augment, grid_of, load_image, load_mask
+from training.samples import ANY_CHANGE, Asking, Augmentation, Record, ask, augment, grid_of, load_image, load_mask
 from vlm import text_box, text_mask
 from vlm.prompts import Task
 
@@ -65,6 +67,26 @@ def test_a_mask_knows_how_much_of_each_part_of_its_cells_is_of_the_class() -> No
     assert np.isnan(sample.shares[:, 23]).all()
     (plain,) = (s for s in ask(record, np.random.default_rng(1), Asking(12)) if s.task == Task.SEGMENT)
     assert (plain, plain.shares) == (sample, None)
+
+
+def test_change_of_any_kind_is_the_change_of_all_classes_and_asked_for_where_there_are_several() -> None:
+    changed = np.zeros((96, 96), np.uint8)
+    changed[:48, :48], changed[48:, 48:] = 1, 2
+    pair = (np.zeros((96, 96, 3), np.uint8),) * 2
+    record = Record("pairs", pair, change_mask=changed, change_classes=("others", "building", "car", "water"))
+
+    def answers(record: Record) -> dict[str, str]:
+        asked = (ask(record, np.random.default_rng(seed), Asking(12)) for seed in range(60))
+        return {s.text: s.answer for samples in asked for s in samples if s.task == Task.SEGMENT_CHANGE}
+
+    found = answers(record)
+    assert set(found) == {"building", "car", "water", ANY_CHANGE}
+    masks = {name: text_mask.decode(answer, name) for name, answer in found.items()}
+    assert masks["building"].sum() == masks["car"].sum() == 36
+    assert (masks[ANY_CHANGE] == masks["building"] | masks["car"]).all()
+    assert not masks["water"].any()
+    # Where cars alone are known, whatever else changed is not.
+    assert set(answers(replace(record, change_mask=changed % 2, change_classes=("others", "car")))) == {"car"}
 
 
 def test_the_same_seed_makes_the_same_sample() -> None:

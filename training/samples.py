@@ -28,6 +28,10 @@ Turn = tuple[Task, str, str]
 OTHERS = "others"
 MOST_BOXES = 24
 """Most boxes of one answer."""
+ANY_CHANGE = "change"
+"""What stands for a class where change of any kind is meant."""
+ANY_SHARE = 0.3
+"""How often it is asked for where the classes of what changed are known."""
 PICTURES = ("images", "mask", "change_mask")
 MIDDLE = re.compile(r"\b(cent(er|re)|middle)\b", re.I)
 """A place that no turn moves, but a crop does."""
@@ -449,10 +453,13 @@ def _change_mask(record: Record, rng: np.random.Generator, how: Asking) -> Itera
     mask = load_mask(record.change_mask)
     names = [name for name in record.change_classes if name and name != OTHERS]
     there = [name for name in names if (mask == record.change_classes.index(name)).any()]
-    # What did not change is asked for as well where something else did: not all that changed is of the class.
-    pool = there if there and rng.random() < 0.6 else names
-    name = pool[int(rng.integers(len(pool)))]
-    changed = mask == record.change_classes.index(name)
+    if len(names) > 1 and rng.random() < ANY_SHARE:
+        name, changed = ANY_CHANGE, mask > 0
+    else:
+        # What did not change is asked for as well where something else did: not all that changed is of the class.
+        pool = there if there and rng.random() < 0.6 else names
+        name = pool[int(rng.integers(len(pool)))]
+        changed = mask == record.change_classes.index(name)
     cells = grid_of(changed.astype(np.uint8), how.grid, 2) == 1
     answer, shares = text_mask.encode(cells, name), shares_of(changed, how)
     yield _sample(record, rng, how, Task.SEGMENT_CHANGE, name, answer, (name,), shares)
