@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import re
 import resource
 import shutil
 import signal
@@ -393,19 +394,34 @@ def test_a_warm_up_goes_on_from_the_tower_of_a_checkpoint(
         assert torch.allclose(kept[f"tower.{name}"].float(), value, atol=2e-3), name
 
 
-def test_a_decoder_with_experts_is_aligned_to_the_tower_of_a_newer_warm_up(run: Path, tmp_path: Path) -> None:
+def test_a_decoder_with_experts_is_aligned_to_the_tower_of_a_newer_warm_up(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newer tower adds a constant to every feature: what the projector makes of them stays the same."""
     out = folder(tmp_path / "again", run, "tower.pt")
     warm = torch.load(out / "tower.pt", weights_only=True)
-    newer = {name: value + 0.01 if name.startswith("tower.") else value for name, value in warm["weights"].items()}
+    last = f"tower.encoder.layers.{nano.VISION['num_hidden_layers'] - 1}."
+    newer = dict(warm["weights"])
+    newer["tower.embeddings.position_embedding.weight"] = newer["tower.embeddings.position_embedding.weight"] + 0.01
+    newer[f"{last}mlp.fc2.bias"] = newer[f"{last}mlp.fc2.bias"] + 2.0
     torch.save({**warm, "weights": newer}, out / "tower.pt")
     start = ["--weights", str(run / "stage2"), "--rate", "1e-9"]
     main(["--stage", "align", "--out", str(out), "--steps", "1", "--batch", "4", *start, *SMALL])
+    found = re.search(r"the new one tells ([\d.]+)%", capsys.readouterr().out)
+    assert found
+    assert float(found[1]) > 95
     (old, _), (new, _) = (load(path, dtype=torch.float32) for path in (run / "stage2", out / "align"))
-    assert (old.config.num_experts, new.config.num_experts) == (3, 1)
+    assert (old.config.num_experts, new.config.num_experts) == (3, 3)
     for name, value in new.vision_tower.state_dict().items():
         assert torch.allclose(value, newer[f"tower.{name}"].float(), atol=2e-2), name
-    mean = sum(expert.up_proj.weight for expert in old.language_model.layers[0].mlp) / 3
-    assert torch.allclose(new.language_model.layers[0].mlp[0].up_proj.weight, mean, atol=1e-3)
+    for one, other in zip(old.language_model.layers[0].mlp, new.language_model.layers[0].mlp, strict=True):
+        assert torch.allclose(one.up_proj.weight, other.up_proj.weight, atol=1e-3)
+    pixels = torch.rand(4, 3, nano.SIZE, nano.SIZE) * 2 - 1
+    with torch.no_grad():
+        before, after = (model.image_features(pixels) for model in (old, new))
+        new.projector.load_state_dict(old.projector.state_dict())
+        wrong = new.image_features(pixels)
+    assert (after - before).std() < 0.2 * (wrong - before).std()
     torch.save({**warm, "weights": {"tower.other": torch.zeros(1)}}, out / "tower.pt")
     shutil.rmtree(out / "align")
     with pytest.raises(ValueError, match=r"tower.pt in --out is of other layers"):

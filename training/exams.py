@@ -676,10 +676,18 @@ def _score_change_captions(items: list[Item], replies: list[Reply]) -> list[Line
 # ---------------------------------------------------------------- questions
 
 
+AREA_ROUNDS = 4
+"""How often shares of an image are asked about: few images have masks, and one question each says little."""
+
+
 def _question_items(records: list[Record]) -> Iterator[Item]:
     made: dict[tuple[str, str], list[Item]] = {}
     for number, record in numbered(records):
-        for index, (question, answer, kind) in enumerate(questions(record, _rng(f"{number}/questions"))):
+        asked = questions(record, _rng(f"{number}/questions"))
+        for turn in range(1, AREA_ROUNDS if any(kind == "area" for _, _, kind in asked) else 1):
+            more = questions(record, _rng(f"{number}/questions/{turn}"))
+            asked += [one for one in more if one[2] == "area" and one not in asked]
+        for index, (question, answer, kind) in enumerate(asked):
             item = Item(f"{number}/{index}", record.dataset, record, question, answer, kind=kind)
             made.setdefault((record.dataset, kind), []).append(item)
     for group in made.values():

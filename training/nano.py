@@ -42,6 +42,7 @@ LEANS = {
     "segment_change": 1.0,
     "ground": 0.4,
 }  # log-odds that are added, see RESULTS.md
+COMPARED = 400  # pictures by which a new tower is told in terms of the one before
 READER = 64  # width of its queries and keys, see vlm.reader
 PARTS = 4  # a side of a mask's cell, as many as the warm-up's heads tell apart
 ASKING = Asking(GRID, PARTS, each=3)
@@ -245,14 +246,15 @@ def teach(stage: Stage, mixture: Mixture, records: Records, given: argparse.Name
     """Train on questions and answers, from any start; leaves a checkpoint folder.
 
     The warm-up's heads go on watching the tower where there are any and the tower is of their width. A decoder that is
-    aligned after a warm-up sees by the tower that it left, and goes on from what its experts have in common.
+    aligned after a warm-up sees by the tower that it left.
     """
     warm = torch.load(given.out / "tower.pt", weights_only=True) if (given.out / "tower.pt").exists() else None
     sources = given.weights or [folder for folder in before(given.out, stage) if folder.exists()][:1]
     if sources:
         model, processor = starts.load(sources)
         if stage.name == "align" and warm is not None:
-            model = narrow_and_see(model, warm)
+            drawn = [augment(*mixture.draw(number), SIZE, Augmentation()) for number in range(COMPARED)]
+            print(f"of what the old tower told, the new one tells {see_anew(model, warm, warmup.pixels(drawn)):.1%}")
     elif stage.name in ("align", "1") and warm is not None:
         model, processor = grown(warm, records, given)
     else:
@@ -346,12 +348,12 @@ def grown(
         words.save_pretrained(given.out / "words")
     wait_for_all()
     words = PreTrainedTokenizerFast.from_pretrained(given.out / "words")
-    model = narrow_and_see(fresh(words), warm)
+    model = with_tower(fresh(words), warm)
     return model, RSUniVLMProcessor.of(model.config, words)
 
 
-def narrow_and_see(model: RSUniVLMForConditionalGeneration, warm: dict[str, Any]) -> RSUniVLMForConditionalGeneration:
-    """The model, dense, with the tower of a warm-up."""
+def with_tower(model: RSUniVLMForConditionalGeneration, warm: dict[str, Any]) -> RSUniVLMForConditionalGeneration:
+    """The model, in place, with the tower of a warm-up."""
     tower = {n.removeprefix("tower."): w.float() for n, w in warm["weights"].items() if n.startswith("tower.")}
     try:
         model.vision_tower.load_state_dict(tower)
@@ -359,7 +361,32 @@ def narrow_and_see(model: RSUniVLMForConditionalGeneration, warm: dict[str, Any]
         raise ValueError(
             "the tower.pt in --out is of other layers than the model's: pass another --out, or no --weights"
         ) from error
-    return checkpoints.narrow(model, None)
+    return model
+
+
+@torch.no_grad()
+def see_anew(model: RSUniVLMForConditionalGeneration, warm: dict[str, Any], pictures: torch.Tensor) -> float:
+    """Give the model, in place, the tower of a newer warm-up; its decoder and experts go on from where they are.
+
+    The first layer of the projector gives way to one that makes of what the new tower tells of the pictures (pictures,
+    3, side, side) what comes nearest to what it was told by the old one (least squares). Returns the share of the old
+    features' variance that is found again.
+    """
+    first = next(layer for layer in model.projector.modules() if isinstance(layer, torch.nn.Linear))
+
+    def told() -> torch.Tensor:
+        tower, lots = model.vision_tower, pictures.split(16)
+        encoded = (tower.encoder(inputs_embeds=tower.embeddings(lot)).last_hidden_state for lot in lots)
+        return torch.cat([lot.flatten(0, 1) for lot in encoded]).double()
+
+    old = told()
+    with_tower(model, warm)
+    new = torch.nn.functional.pad(told(), (0, 1), value=1.0)
+    ridge = 1e-3 * len(new) * torch.eye(new.shape[1], dtype=new.dtype)
+    back = torch.linalg.solve(new.T @ new + ridge, new.T @ old)
+    first.bias += first.weight @ back[-1].to(first.weight)
+    first.weight.copy_(first.weight @ back[:-1].T.to(first.weight))
+    return 1 - float((new @ back - old).var(0).sum() / old.var(0).sum())
 
 
 def compile_layers(model: RSUniVLMForConditionalGeneration) -> None:
