@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from rasters import write_tif
 import vlm
 from rs_tools import load_model, tools
 from rs_tools.langchain import tools as langchain_tools
+from training import evaluate, exams
 from training.samples import load_image
 from training.synthetic import pair, scene
 
@@ -90,6 +93,29 @@ def test_the_weights_are_small_and_come_with_a_card() -> None:
     card = (NANO / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "Data and licences" in card
     assert "floor" in card
+
+
+def test_the_weights_score_on_unseen_scenes_as_their_card_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On some of the scenes of the card's table; what three standard errors below it is not is another model."""
+    card = (NANO / "MODEL_CARD.md").read_text(encoding="utf-8").split("### On generated scenes")[1]
+    told = {
+        (task, metric): float(score) / 100
+        for task, metric, score in re.findall(r"^\| (\w+) \| \d+ \| ([^|]+) \| ([\d.]+) \|", card, re.M)
+    }
+    monkeypatch.setattr(exams, "_MADE", {"synthetic_scene": 30, "synthetic_pair": 0})
+    exams.generated.cache_clear()
+    asked = {
+        ("scenes", "accuracy"): 30,
+        ("regions", "accuracy"): 30,
+        ("questions", "micro accuracy"): 60,
+        ("masks", "mIoU, 5 classes"): 3,
+    }
+    for (task, metric), limit in asked.items():
+        lines = evaluate.evaluate(load_model(), exams.GENERATED, names=[task], limit=limit, out=tmp_path / task)
+        (line,) = (line for line in lines if line.metric == metric)
+        wanted = told[task, metric]
+        assert line.score > wanted - 3 * math.sqrt(wanted * (1 - wanted) / line.n), (task, line, wanted)
+    exams.generated.cache_clear()
 
 
 def test_the_three_experts_differ() -> None:
