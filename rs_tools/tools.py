@@ -45,7 +45,7 @@ from rs_tools.results import (
     readable,
 )
 from vlm import text_box, text_mask
-from vlm.prompts import Answer, Query, Task, TooLong, list_categories
+from vlm.prompts import ANY_CHANGE, Answer, Query, Task, TooLong, list_categories
 
 SHOWN = 2
 """How many tiles long a window may be to be shown at its own resolution, for the network alone to reduce."""
@@ -67,7 +67,7 @@ GENERAL_CLASSES: tuple[str, ...] = (
 )  # fmt: skip
 """The categories that `classify_scene` chooses from when none are given."""
 
-ANY_CHANGE = ("change", "changes", "any change", "anything", "everything")
+ANY_CHANGES = (ANY_CHANGE, "changes", "any change", "anything", "everything")
 """Names by which `detect_changes` is asked for change of any kind."""
 UNSEEN = 0.3
 """By how much the confidence in a described object counts that the search for its class has not found, and the IoU from
@@ -264,7 +264,7 @@ def detect_changes(
     model = model or load_model()
     tiles = _mask_tiles(first, model)
     stepwise = reasoning == "steps"
-    marked = stepwise and class_name.lower() not in ANY_CHANGE
+    marked = stepwise and class_name.lower() not in ANY_CHANGES
     asking = _Asking(model, progress, cancel, total=(3 if marked else 1) * len(tiles) + stepwise)
     steps: list[Step] = []
     masks: dict[str, NDArray[np.uint8]] = {}
@@ -279,7 +279,7 @@ def detect_changes(
             steps.append(step)
         step, masks["difference"] = _difference_step(masks["class before"], masks["class after"], class_name, model)
         steps.append(step)
-    asked = "change" if class_name.lower() in ANY_CHANGE else class_name
+    asked = ANY_CHANGE if class_name.lower() in ANY_CHANGES else class_name
     step, masks["direct change"] = _mask_step(
         asking, "direct change", [first, second], tiles, Task.SEGMENT_CHANGE, asked, votes=True
     )

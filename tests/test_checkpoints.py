@@ -173,15 +173,6 @@ def test_narrowing_keeps_the_expert_that_was_chosen(tmp_path: Path, keep) -> Non
         narrow(model, Granularity.PIXEL)
 
 
-def test_what_experts_have_in_common_is_their_mean() -> None:
-    model, _ = tiny_network()
-    stir(model)
-    experts = [expert.gate_proj.weight.clone() for expert in model.language_model.layers[1].mlp]
-    narrow(model, None)
-    assert (model.config.num_experts, len(model.language_model.layers[1].mlp)) == (1, 1)
-    torch.testing.assert_close(model.language_model.layers[1].mlp[0].gate_proj.weight, sum(experts) / len(experts))
-
-
 # ---- the published format
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.samples import ANY_CHANGE, Asking, Augmentation, Record, ask, augment, grid_of, load_image, load_mask
+from training.samples import Asking, Augmentation, Record, ask, augment, grid_of, load_image, load_mask
 from vlm import text_box, text_mask
-from vlm.prompts import Task
+from vlm.prompts import ANY_CHANGE, Task
 
 
 def one_square(left: int, top: int, width: int, height: int, sides: tuple[int, int] = (200, 160)) -> Record:

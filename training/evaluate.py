@@ -168,9 +168,8 @@ def _bench_items(bench: Benchmark, records: Iterable[Record]) -> Iterator[Item]:
         elif kind == "change_caption" and record.change_captions:
             yield Item(number, bench.data, record, "", list(record.change_captions))
         elif kind == "change_mask" and record.change_mask is not None:
-            for name in record.change_classes:
-                if name and name != text_mask.OTHERS:
-                    yield Item(f"{number}/{name}", bench.data, record, name)
+            for name in record.kinds_of_change:
+                yield Item(f"{number}/{name}", bench.data, record, name)
         elif kind == "mask":
             classes = record.mask_classes if record.mask is not None else record.change_classes
             names = [name for name in classes if name and name != text_mask.OTHERS]

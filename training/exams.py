@@ -44,10 +44,10 @@ from training.protocols import (
     total_line,
     unpack,
 )
-from training.samples import ANY_CHANGE, Record
+from training.samples import Record
 from training.synthetic import pair, scene
 from vlm import text_box, text_mask
-from vlm.prompts import Answer, Query, Task, list_categories
+from vlm.prompts import ANY_CHANGE, Answer, Query, Task, list_categories
 
 Reply = dict[str, Any]
 """What is kept of an answer: "answer" (text, boxes or packed masks), "confidence", "error" if it could not be read."""
@@ -521,17 +521,16 @@ def _score_regions(items: list[Item], replies: list[Reply]) -> list[Line]:
 def _change_items(records: list[Record]) -> Iterator[Item]:
     for number, record in numbered(records):
         if record.change_mask is not None:
-            names = [name for name in record.change_classes if name and name != text_mask.OTHERS]
-            for name in names:
+            for name in record.kinds_of_change:
                 yield Item(f"{number}/{name}", record.dataset, record, name)
-            if len(names) > 1:
+            if len(record.kinds_of_change) > 1:
                 yield Item(f"{number}/{ANY_CHANGE}", f"{record.dataset}, any class", record, ANY_CHANGE)
 
 
 def changed_in(record: Record, name: str = "") -> Bools:
-    """Where anything changed, or where what changed is of the named class of the record."""
+    """Where anything changed, or where what changed is of the named class."""
     stored = index_image(record.change_mask)
-    return stored == record.change_classes.index(name) if name in record.change_classes and name else stored > 0
+    return stored > 0 if name in ("", ANY_CHANGE) else stored == record.change_classes.index(name)
 
 
 def change_mask_of(reasoning: str) -> Callable[[VisionModel, Item], Reply]:

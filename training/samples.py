@@ -19,7 +19,7 @@ from PIL import Image
 from training.expressions import expressions, questions
 from training.pictures import Picture, load_image, load_mask
 from vlm import text_box, text_mask
-from vlm.prompts import TASKS, Query, Task
+from vlm.prompts import ANY_CHANGE, TASKS, Query, Task
 from vlm.views import PLACED
 
 BoxLabel = tuple[str, float, float, float, float]
@@ -28,10 +28,8 @@ Turn = tuple[Task, str, str]
 OTHERS = "others"
 MOST_BOXES = 24
 """Most boxes of one answer."""
-ANY_CHANGE = "change"
-"""What stands for a class where change of any kind is meant."""
 ANY_SHARE = 0.3
-"""How often it is asked for where the classes of what changed are known."""
+"""How often change of any kind is asked for where the classes of what changed are known."""
 PICTURES = ("images", "mask", "change_mask")
 MIDDLE = re.compile(r"\b(cent(er|re)|middle)\b", re.I)
 """A place that no turn moves, but a crop does."""
@@ -71,6 +69,11 @@ class Record:
     change_classes: tuple[str, ...] = ()
     change_captions: tuple[str, ...] = ()
     licence: str = ""
+
+    @property
+    def kinds_of_change(self) -> list[str]:
+        """The classes of what may have changed, without background and what is unlabelled."""
+        return [name for name in self.change_classes if name and name != OTHERS]
 
 
 def to_row(record: Record, picture: Callable[[str, Picture], Any]) -> dict[str, Any]:
@@ -451,7 +454,7 @@ def _change_mask(record: Record, rng: np.random.Generator, how: Asking) -> Itera
     if record.change_mask is None or len(record.images) != 2:
         return
     mask = load_mask(record.change_mask)
-    names = [name for name in record.change_classes if name and name != OTHERS]
+    names = record.kinds_of_change
     there = [name for name in names if (mask == record.change_classes.index(name)).any()]
     if len(names) > 1 and rng.random() < ANY_SHARE:
         name, changed = ANY_CHANGE, mask > 0

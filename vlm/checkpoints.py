@@ -168,20 +168,14 @@ def widen(
 
 
 def narrow(
-    model: RSUniVLMForConditionalGeneration, keep: Granularity | int | None = Granularity.IMAGE
+    model: RSUniVLMForConditionalGeneration, keep: Granularity | int = Granularity.IMAGE
 ) -> RSUniVLMForConditionalGeneration:
-    """Turn a model with experts, in place, into a dense one that answers everything with the expert `keep`; None is
-    the mean of all, from which training may go on.
-    """
-    if keep is not None and not 0 <= keep < model.config.num_experts:
+    """Turn a model with experts, in place, into a dense one that answers everything with the expert `keep`."""
+    if not 0 <= keep < model.config.num_experts:
         raise ValueError(f"there is no expert {int(keep)}: choose one in 0..{model.config.num_experts - 1}")
     layer: Any
     for layer in model.language_model.layers:
-        kept = layer.mlp[int(keep or 0)]
-        if keep is None:
-            experts = [expert.state_dict() for expert in layer.mlp]
-            kept.load_state_dict({name: sum(one[name] for one in experts) / len(experts) for name in experts[0]})
-        layer.mlp = GranularityExperts([kept])
+        layer.mlp = GranularityExperts([layer.mlp[int(keep)]])
     model.config.num_experts = 1
     return model
 

@@ -149,6 +149,8 @@ class Answer:
 
 
 PLACEHOLDER = "<image>"
+ANY_CHANGE = "change"
+"""What stands for a class where change of any kind is meant."""
 SYSTEM = "You are a helpful assistant."
 
 
