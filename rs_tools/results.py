@@ -24,6 +24,10 @@ from rs_tools import report
 from rs_tools.errors import InvalidInput, RasterError
 from rs_tools.geometry import Box, Grid, Outline
 from rs_tools.raster import UNREAD, Scene, write_mask
+from vlm.prompts import ANY_CHANGE
+
+ANY_CHANGES = (ANY_CHANGE, "changes", "any change", "anything", "everything")
+"""Names by which `detect_changes` is asked for change of any kind."""
 
 FRAME = "pixels, x right and y down from the top-left corner; boxes are left, top, right, bottom"
 
@@ -392,6 +396,13 @@ class Segmentation(Masked):
         return report.strip_below(report.picture(self.scenes[0], mask=self.indices), self.headline())
 
 
+def change_in_words(class_name: str, changed: bool) -> str:
+    """Whether a class, or anything, changed."""
+    if class_name.lower() in ANY_CHANGES:
+        return "something changed" if changed else "no change of any kind"
+    return f"'{class_name}' changed" if changed else f"no change of '{class_name}'"
+
+
 class ChangeDetection(Masked):
     """Whether and where a class changed between two dates, with the evidence of every step."""
 
@@ -416,9 +427,9 @@ class ChangeDetection(Masked):
         """The verdict, with its size."""
         pair = f"between {self.image.name} and {self.after_image.name}"
         doubt = "" if self.agreement else " The steps disagree."
-        if not self.changed:
-            return f"No change of '{self.class_name}' {pair}.{doubt}"
-        return f"'{self.class_name}' changed {pair}: {self._size_in_words()}.{doubt}"
+        verdict = change_in_words(self.class_name, self.changed)
+        size = f": {self._size_in_words()}" if self.changed else ""
+        return f"{verdict[0].upper()}{verdict[1:]} {pair}{size}.{doubt}"
 
     def overlay(self) -> Image.Image:
         """Before, after, and after with the change on it."""
@@ -427,7 +438,7 @@ class ChangeDetection(Masked):
             ("Before", report.picture(before, longest=report.PANEL)),
             ("After", report.picture(after, longest=report.PANEL)),
             (
-                f"Change: {self.class_name}",
+                "Change of any kind" if self.class_name.lower() in ANY_CHANGES else f"Change: {self.class_name}",
                 report.picture(after, mask=self.indices, colour=report.CHANGE_COLOUR, longest=report.PANEL),
             ),
         ]

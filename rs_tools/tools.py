@@ -29,6 +29,7 @@ from rs_tools.geometry import Box, Grid, Window, dilate, outlines
 from rs_tools.model import VisionModel, load_model
 from rs_tools.raster import UNREAD, ImageInput, Scene, View, open_pair, open_scene
 from rs_tools.results import (
+    ANY_CHANGES,
     AnsweredQuestion,
     ChangeDescription,
     ChangeDetection,
@@ -42,6 +43,7 @@ from rs_tools.results import (
     SceneDescription,
     Segmentation,
     Step,
+    change_in_words,
     readable,
 )
 from vlm import text_box, text_mask
@@ -67,8 +69,6 @@ GENERAL_CLASSES: tuple[str, ...] = (
 )  # fmt: skip
 """The categories that `classify_scene` chooses from when none are given."""
 
-ANY_CHANGES = (ANY_CHANGE, "changes", "any change", "anything", "everything")
-"""Names by which `detect_changes` is asked for change of any kind."""
 UNSEEN = 0.3
 """By how much the confidence in a described object counts that the search for its class has not found, and the IoU from
 which on it has.
@@ -990,7 +990,7 @@ def _verdict(steps: Sequence[Step], class_name: str) -> tuple[bool, bool, str, S
     else:
         chosen = "direct change" if "direct change" in votes else "difference"
     words = "; ".join(f"{name} says {'change' if vote else 'no change'}" for name, vote in votes.items())
-    conclusion = f"'{class_name}' changed" if changed else f"no change of '{class_name}'"
+    conclusion = change_in_words(class_name, changed)
     how = "all agree" if agreement else ("majority" if yes != no else "tie, decided by the mask")
     step = Step(
         name="verdict",

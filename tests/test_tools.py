@@ -479,6 +479,9 @@ def test_change_of_any_kind_has_no_class_to_mark_in_one_image(name: str) -> None
     assert result.appeared_pixels is None
     assert (result.mask == ((AFTER != BEFORE).any(axis=-1))).all()
     assert told == [(1, 2), (2, 2)]
+    assert result.headline().startswith("Something changed between ")
+    same = detect_changes(BEFORE, BEFORE, name, "direct", model=model)
+    assert same.headline().startswith("No change of any kind between ")
     # A tie goes to the mask.
     overruled = detect_changes(
         BEFORE, AFTER, name, model=ScriptedModel(lambda q: SAME if q.task is Task.DESCRIBE_CHANGE else bright_eyes(q))
