@@ -48,7 +48,7 @@ def test_the_smoke_recipe_trains_all_stages_pauses_travels_and_goes_on(tmp_path:
     assert max(sizes) <= parcel.PIECE
     third = tmp_path / "third"
     parcel.unpack(box, third)
-    model = RSUniVLM.load(third / "speak")
+    model = RSUniVLM.load(third / "find")
     picture = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()
     (answer,) = model.ask([Query(Task.CLASSIFY, (picture,), "forest, river", ("forest", "river"))])
     assert answer.text in ("forest", "river")

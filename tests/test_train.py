@@ -126,6 +126,7 @@ def test_the_three_stages_leave_a_model_that_answers(run: Path) -> None:
     picture = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()
     (answer,) = model.ask([Query(Task.CLASSIFY, (picture,), "forest, river", ("forest", "river"))])
     assert answer.text in ("forest", "river")
+    assert model.model.config.scenes == [list(scene(0).scenes)]
     assert (run / "stage2" / "model.safetensors").stat().st_size <= 32e6
 
 
@@ -152,6 +153,21 @@ def test_the_stage_of_captions_moves_the_expert_of_images_and_nothing_else(run: 
     assert moved
     assert all(".layers." in name and ".mlp.0." in name for name in moved), moved
     assert float(rows(out / "speak.csv")[-1]["drafts"]) == pytest.approx(10, abs=2)  # it can hardly speak yet
+
+
+@pytest.mark.parametrize(
+    ("stage", "moving"), [("draw", (".mlp.2.",)), ("find", (".mlp.1.", ".reader.middles.", ".reader.edges."))]
+)
+def test_a_stage_of_one_expert_moves_that_one_and_what_only_it_needs(
+    stage: str, moving: tuple[str, ...], run: Path, tmp_path: Path
+) -> None:
+    out = folder(tmp_path / "run", run, "stage2")
+    main(["--stage", stage, "--out", str(out), "--steps", "2", "--batch", "4", *SMALL])
+    before, _ = load(run / "stage2")
+    after = dict(load(out / stage)[0].named_parameters())
+    moved = {name for name, value in before.named_parameters() if not torch.equal(value, after[name])}
+    assert all(any(part in name for part in moving) for name in moved), moved
+    assert all(any(part in name for name in moved) for part in moving), moved
 
 
 def test_drafts_that_are_better_than_the_others_become_likelier(records: dict[str, list[Record]]) -> None:

@@ -310,8 +310,9 @@ def options(given: argparse.Namespace) -> dict[str, Any]:
 
 def before(out: Path, stage: Stage) -> list[Path]:
     """What a stage goes on from, of what the stages before it left: the first that is there."""
-    folders = {"1": ["align"], "2": ["stage1", "align"], "speak": ["stage2"]}.get(stage.name, [])
-    return [out / folder for folder in folders]
+    order = ("align", "stage1", "stage2", "speak", "draw", "find")
+    own = result(out, stage).name
+    return [out / folder for folder in reversed(order[: order.index(own)])] if own in order else []
 
 
 def result(out: Path, stage: Stage) -> Path:
@@ -350,7 +351,15 @@ def grown(
     wait_for_all()
     words = PreTrainedTokenizerFast.from_pretrained(given.out / "words")
     model = with_tower(fresh(words), warm)
+    model.config.scenes = scenes_of(records, given.seed)
     return model, RSUniVLMProcessor.of(model.config, words)
+
+
+def scenes_of(records: Records, seed: int) -> list[tuple[str, ...]]:
+    """The lists of scenes among which pictures that are described are told apart, of up to 6,000 random records."""
+    rng = np.random.default_rng(seed)
+    drawn = (records[number] for number in rng.permutation(len(records))[:6000].tolist())
+    return sorted({record.scenes for record in drawn if record.captions and record.scenes})
 
 
 def with_tower(model: RSUniVLMForConditionalGeneration, warm: dict[str, Any]) -> RSUniVLMForConditionalGeneration:

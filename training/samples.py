@@ -27,6 +27,8 @@ Turn = tuple[Task, str, str]
 """Task, the text of its query, and the answer, all final."""
 OTHERS = "others"
 MOST_BOXES = 24
+LEAST_LEFT = 0.2
+"""The share of an object that a crop must leave of it, if it is to be told of."""
 """Most boxes of one answer."""
 ANY_SHARE = 0.3
 """How often change of any kind is asked for where the classes of what changed are known."""
@@ -243,7 +245,7 @@ def _move_boxes(
         top, bottom = ((y - window[1]) * down for y in edges[1::2])
         area = max(1e-6, (right - left) * (bottom - top))
         left, top, right, bottom = max(0.0, left), max(0.0, top), min(float(size), right), min(float(size), bottom)
-        if right - left < 2 or bottom - top < 2 or (right - left) * (bottom - top) < 0.4 * area:
+        if right - left < 2 or bottom - top < 2 or (right - left) * (bottom - top) < LEAST_LEFT * area:
             continue
         for _ in range(turns):  # np.rot90 turns anticlockwise: (x, y) -> (y, size - x)
             left, top, right, bottom = top, size - right, bottom, size - left

@@ -58,6 +58,29 @@ SETS = {
 # Merced, it forgets the sentences of that set.
 SPEAKING = {**SETS, "aid_rsicd": 2.00, "ucmerced": 1.20}
 
+# What has masks, the real ones most often.
+DRAWING = {
+    "dubai_seg": 0.30,
+    "roads_cil": 0.15,
+    "airbus_change": 0.12,
+    "change_pairs": 0.15,
+    "collage_pair": 0.12,
+    "synthetic_scene": 0.06,
+    "synthetic_pair": 0.10,
+}
+
+# What has boxes; a third is generated.
+FINDING = {
+    "aerial_airport": 0.12,
+    "airbus_aircraft": 0.10,
+    "aerial_cars": 0.12,
+    "neon_trees": 0.12,
+    "hrsc_sample": 0.04,
+    "ucm_boxes": 0.08,
+    "collage_scene": 0.07,
+    "synthetic_scene": 0.35,
+}
+
 TASK_WEIGHTS = {
     Task.CLASSIFY: 1.0,
     Task.CAPTION: 1.0,
@@ -90,6 +113,32 @@ STAGES = {
         {Task.CLASSIFY: 1.0, Task.CAPTION: 1.0, Task.QUESTION: 0.7, Task.DESCRIBE_CHANGE: 0.7},
         experts=3,
         drafts=6,
+        muon=True,
+    ),
+    # The pixel expert learns to draw: masks and change masks alone.
+    "draw": Stage(
+        "draw",
+        ("model.language_model.layers.*.mlp.2.",),
+        4e-4,
+        16,
+        DRAWING,
+        {Task.SEGMENT: 1.0, Task.SEGMENT_CHANGE: 1.0},
+        experts=3,
+        muon=True,
+    ),
+    # The region expert, and what of the reader only boxes need, learn to find.
+    "find": Stage(
+        "find",
+        (
+            "model.language_model.layers.*.mlp.1.",
+            "model.language_model.layers.*.reader.middles.",
+            "model.language_model.layers.*.reader.edges.",
+        ),
+        4e-4,
+        16,
+        FINDING,
+        {Task.GROUND: 1.0, Task.DESCRIBE_REGION: 0.1},
+        experts=3,
         muon=True,
     ),
     # Your own data, from any start; see training/datasets/own.py.

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import math
 import platform
+import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
@@ -23,7 +24,7 @@ from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, 
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.pen import BoxPen, MaskPen
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, to_rgb
-from vlm.prompts import Answer, Query, Task, TooLong
+from vlm.prompts import Answer, Query, Task, TooLong, list_categories
 from vlm.reader import Memory
 from vlm.views import MOST, PLACES, asked, can_turn
 
@@ -47,6 +48,8 @@ WARMTH = 1.0
 """The temperature at which drafts are drawn."""
 GRAMS = 4
 """By so many tokens in a row drafts are compared."""
+AGREES = 0.5
+"""How much more a draft is worth that names the scene which the network, asked for it alone, names, too."""
 
 
 @dataclass(frozen=True)
@@ -238,10 +241,10 @@ def write(
     raise AssertionError("numbers do not end")
 
 
-def typical(drafts: Sequence[Written]) -> Written:
+def typical(drafts: Sequence[Written], merits: Sequence[float] = ()) -> Written:
     """The draft that is most like the others, and not made of unlikely words (minimum Bayes risk decoding,
     https://arxiv.org/abs/2108.04718): by the cosine of their counts of one to `GRAMS` tokens in a row, which forgives
-    little difference in length, plus the mean logarithm of its probabilities.
+    little difference in length, plus the mean logarithm of its probabilities, plus its merits where those are given.
     """
     if len(drafts) == 1:
         return drafts[0]
@@ -262,9 +265,16 @@ def typical(drafts: Sequence[Written]) -> Written:
     def worth(number: int) -> float:
         others = [alike(number, other) for other in range(len(drafts)) if other != number]
         logs = drafts[number].logs
-        return sum(others) / len(others) + sum(logs) / len(logs)
+        return sum(others) / len(others) + sum(logs) / len(logs) + (merits[number] if merits else 0.0)
 
     return drafts[max(range(len(drafts)), key=worth)]
+
+
+@lru_cache(maxsize=512)
+def _naming(name: str) -> re.Pattern[str]:
+    """What finds a name in a text: its words, one or many of each, apart or as one ("bare land" in "barelands")."""
+    words = (re.escape(word.lower().removesuffix("s")) + "(?:s|es)?" for word in name.split())
+    return re.compile(r"\b" + r"\s?".join(words) + r"\b")
 
 
 @lru_cache(maxsize=4096)
@@ -496,6 +506,8 @@ class RSUniVLM:
         if sum(views) > self.max_batch:  # rows of like length together
             order.sort(key=lambda i: (self._expected(queries[i]), len(queries[i].images)))
         rows = [shown * -(-written // 4) for shown, written in zip(views, drafts, strict=True)]
+        drafted = [query for query, written in zip(queries, drafts, strict=True) if written > 1]
+        names = dict(zip(map(id, drafted), self.scene_names(drafted), strict=True))
         for places in self._batches(order, rows):
             with self._lock:
                 shown = [self._view(queries[place], view) for place in places for view in range(views[place])]
@@ -516,8 +528,25 @@ class RSUniVLM:
                     [self._lean(queries[place]) for place in places],
                 )
                 for place, told in zip(places, written, strict=True):
-                    answers[place] = self._answer(typical(told), guides[place], queries[place])
+                    best = typical(told, self._merits(told, names.get(id(queries[place]), ())))
+                    answers[place] = self._answer(best, guides[place], queries[place])
         return [answers[place] for place in range(len(queries))]
+
+    def scene_names(self, queries: Sequence[Query]) -> list[tuple[str, ...]]:
+        """What the images of each query are called, asked to choose from each of the config's lists of scenes."""
+        lists = [tuple(names) for names in self.model.config.scenes or ()]
+        asked = [
+            Query(Task.CLASSIFY, query.images, list_categories(names), names) for query in queries for names in lists
+        ]
+        said = iter([answer.text for answer in self.ask(asked)] if asked else ())
+        return [tuple(itertools.islice(said, len(lists))) for _ in queries]
+
+    def _merits(self, drafts: Sequence[Written], names: Sequence[str]) -> list[float]:
+        """What it is worth of each draft that it uses one of the names; nothing where there are none."""
+        if not names:
+            return []
+        texts = self.processor.read([list(draft.tokens) for draft in drafts])
+        return [AGREES * any(_naming(name).search(text.lower()) for name in names) for text in texts]
 
     def forget(self) -> None:
         """Let go of what was seen of images; the next question about one looks at it anew."""

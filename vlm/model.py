@@ -168,6 +168,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     views, mask_views: in how many views of `vlm.views` an image is shown for one answer, and for a mask, if not in as
         many; 1 shows it as it is. Answers that name places need a reader to be turned back.
     drafts: how often a caption is written; the most typical of its drafts (`vlm.generation.typical`) is the answer.
+    scenes: lists of the names of scenes. What the network says that a picture shows, asked to choose from each, the
+        drafts of its caption should name as well.
     """
 
     model_type = "rsunivlm"
@@ -196,6 +198,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     views: int = 1
     mask_views: int | None = None
     drafts: int = 1
+    scenes: list[Any] | None = None
     calibration: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
 
