@@ -27,9 +27,9 @@ Turn = tuple[Task, str, str]
 """Task, the text of its query, and the answer, all final."""
 OTHERS = "others"
 MOST_BOXES = 24
+"""Most boxes of one answer."""
 LEAST_LEFT = 0.2
 """The share of an object that a crop must leave of it, if it is to be told of."""
-"""Most boxes of one answer."""
 ANY_SHARE = 0.3
 """How often change of any kind is asked for where the classes of what changed are known."""
 PICTURES = ("images", "mask", "change_mask")
