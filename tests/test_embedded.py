@@ -88,6 +88,35 @@ def test_a_langchain_agent_is_answered_by_the_embedded_model(rasters: Path) -> N
     assert message.artifact.answer in message.content
 
 
+def test_the_readme_tells_the_scores_of_the_card() -> None:
+    """Of the first columns of its table, rounded; floors are the same whatever the weights."""
+    card = (NANO / "MODEL_CARD.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")]
+    scores = {(line[0], line[1], line[3]): float(line[4]) for line in lines if len(line) == 10 and line[0] != "task"}
+    readme = (NANO.parents[1] / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| on test splits")[1].split("\n\n")[0]
+    told = [int(number) for row in table.splitlines()[2:] for number in row.split("|")[2].split("/")]
+
+    def score(task: str, data: str, metric: str) -> float:
+        (found,) = (value for (t, d, m), value in scores.items() if (t, m) == (task, metric) and d.startswith(data))
+        return found
+
+    meant = [
+        score("scenes", "ucmerced", "accuracy"),
+        score("scenes", "aid_rsicd", "accuracy"),
+        score("questions", "", "presence accuracy"),
+        score("questions", "", "comparison accuracy"),
+        score("regions", "", "accuracy"),
+        *(score("captions", data, "CIDEr") for data in ("ucmerced", "aid_rsicd")),
+        *(score("boxes", name, "F1@0.5") for name in ("airplane", "car", "tree")),
+        score("grounding", "", "acc@0.5"),
+        score("masks", "dubai", "mIoU, 5 classes"),
+        score("masks", "roads", "IoU road"),
+        *(score("change", data, "F1") for data in ("airbus", "change_pairs")),
+    ]
+    assert told == pytest.approx(meant, abs=0.51)
+
+
 def test_the_weights_are_small_and_come_with_a_card() -> None:
     assert (NANO / "model.safetensors").stat().st_size <= 32_000_000
     card = (NANO / "MODEL_CARD.md").read_text(encoding="utf-8")
