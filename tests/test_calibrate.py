@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from tiny_network import tiny_network
 
 from rs_tools.testing import ScriptedModel
-from training import evaluate, metrics
-from training.calibrate import fit, judged_answers, lines_of
+from training import evaluate, exams, metrics
+from training.calibrate import fit, judged_answers, lines_of, weathered
+from training.samples import Record
 from vlm.generation import RSUniVLM, calibrated, kinds_of_answer
 from vlm.prompts import Query, Task
 
@@ -97,3 +99,18 @@ def test_a_checkpoint_says_how_its_confidences_are_to_be_read() -> None:
     assert told[1] == own[1]
     assert len(own[1].each) == own[1].text.count("[")
     assert all(0 < sure <= 1 for sure in own[1].each)
+
+
+def test_another_light_changes_pictures_and_moves_nothing() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    item = exams.Item("cars/0/car", "car", Record("cars", (image,)), "car", [(1.0, 2.0, 30.0, 40.0)])
+    assert weathered(item, 0) is item
+    one, same, other = (exams.picture(weathered(item, light).record.images[0]) for light in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+    assert one.shape == image.shape
+    ramp = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[:, None], 64, 1)
+    item = replace(item, record=replace(item.record, images=(np.stack([ramp] * 3, -1),)))
+    for light in range(1, 9):
+        seen = np.asarray(weathered(item, light).record.images[0])
+        assert seen[:8].mean() + 20 < seen[-8:].mean()

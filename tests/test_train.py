@@ -22,8 +22,9 @@ import torch
 from accelerate.state import AcceleratorState
 
 from training import curves, loop, nano, warmup
-from training.learners import TextModel, Warmup
+from training.learners import TextModel, Warmup, agreed
 from training.loop import Average, restore, train, whole
+from training.metrics import Cider
 from training.samples import Record, Sample
 from training.stages import STAGES
 from training.synthetic import pair, scene
@@ -153,6 +154,20 @@ def test_the_stage_of_captions_moves_the_expert_of_images_and_nothing_else(run: 
     assert moved
     assert all(".layers." in name and ".mlp.0." in name for name in moved), moved
     assert float(rows(out / "speak.csv")[-1]["drafts"]) == pytest.approx(10, abs=2)  # it can hardly speak yet
+
+
+def test_of_what_people_say_of_a_picture_what_most_of_them_say_is_learned() -> None:
+    others = [["many cars are in a parking lot ."], ["a river is in a forest ."]]
+    truths = [
+        "a yellow beach is near the ocean .",
+        "a yellow beach is by the ocean .",
+        "it is green , white and blue .",
+    ]
+    cider = Cider([truths, *others])
+    told, score = agreed(cider, truths)
+    assert told in truths[:2]
+    assert score == pytest.approx(cider(told, [truth for truth in truths if truth != told]))
+    assert agreed(cider, others[0]) == (others[0][0], 0.0)  # nobody else is there to agree
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,10 @@
 The network's own confidence is the probability of its words, which says how often it would say the same, not how often
 it is right. On the val splits, never the test splits, the log-odds of one are fitted to the other, a line for each kind
 of answer (https://arxiv.org/abs/1706.04599), and written into config.json as `RSUniVLMConfig.calibration`.
+
+Pictures of a val split come from the same flights as those of its train split, and those of a user do not. `--lights N`
+shows each picture besides in N other lights, stronger than any of the training, so that confidences hold where pictures
+are less familiar, too (https://arxiv.org/abs/2012.10988).
 """
 
 from __future__ import annotations
@@ -10,13 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from training import evaluate, metrics
+from training import evaluate, exams, metrics
+from training.samples import Augmentation, recolour
 from vlm.generation import RSUniVLM, calibrated, kinds_of_answer
 from vlm.prompts import Task
 
@@ -34,6 +42,18 @@ LEAST = 0.05
 """Boxes of less confidence of its own are none that the network saw."""
 FEWEST_ASKED = 5
 """Nor do answers to fewer items, for those about one image are much alike: ten cars in four say little of cars."""
+
+WEATHER = Augmentation(colour=0.5, blur=0.5, noise=0.5)
+"""How much another light may differ: twice as much as in training, and blurred or noisy as often as not."""
+
+
+def weathered(item: exams.Item, light: int) -> exams.Item:
+    """The item with its pictures in another light, one of its own for each number; light 0 is as they are."""
+    if not light:
+        return item
+    rng = np.random.default_rng([light, zlib.crc32(item.id.encode())])
+    images = tuple(recolour(exams.picture(image), rng, WEATHER) for image in item.record.images)
+    return replace(item, record=replace(item.record, images=images))
 
 
 def fit(
@@ -61,8 +81,8 @@ def log_odds(confidence: np.ndarray) -> np.ndarray:
 def judged_answers(
     predictions: evaluate.Predictions, data: Path, names: Sequence[str], limit: int | None
 ) -> dict[str, list[tuple[float, bool]]]:
-    """Confidence and whether it was right, by kind of answer, the more general kinds first; where few images were
-    asked about, of the most general alone.
+    """Confidence and whether it was right, by kind of answer; where few images were asked about, of the most general
+    kind alone.
     """
     found: dict[str, list[tuple[float, bool]]] = {}
     for name in names:
@@ -80,7 +100,7 @@ def judged_answers(
             for question, answer, sure, right in told:
                 for kind in kinds_of_answer(EXAMS[name], question, answer)[kinds]:
                     found.setdefault(kind, []).append((sure, right))
-    return dict(sorted(found.items(), key=lambda kind: len(kind[0].split())))
+    return found
 
 
 def lines_of(told: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[float, float]]:
@@ -90,7 +110,7 @@ def lines_of(told: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[float
     where there is no other; the fewer its answers, the less it strays.
     """
     lines: dict[str, tuple[float, float]] = {}
-    for kind, answers in told.items():
+    for kind, answers in sorted(told.items(), key=lambda kind: len(kind[0].split())):
         sure, right = zip(*answers, strict=True)
         general = lines.get(kind.split()[0])
         if len(answers) >= (FEWEST if general else 2 * FEWEST):
@@ -105,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with one folder per dataset")
     parser.add_argument("--out", type=Path, default=Path("runs/calibrate"), help="where the answers are kept")
     parser.add_argument("--limit", type=int, help="at most this many items per task, drawn by a fixed seed")
+    parser.add_argument("--lights", type=int, default=0, metavar="N", help="in how many other lights to ask, too")
     parser.add_argument("--tasks", nargs="+", choices=EXAMS, default=list(EXAMS), help="what to ask (default: all)")
     given = parser.parse_args(arguments)
     file = given.folder / "config.json"
@@ -114,12 +135,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The network's own confidences are what is fitted, of boxes that are not told, too.
     model.model.config.calibration, model.model.config.leasts = None, {Task.GROUND.value: LEAST}
     weights = evaluate.fingerprint(str(given.folder))
-    out = given.out / weights[:8]
-    evaluate.evaluate(
-        model, given.data, split="val", names=given.tasks, limit=given.limit, out=out, weights=weights,
-        tell=lambda text: print(text, file=sys.stderr),
-    )  # fmt: skip
-    told = judged_answers(evaluate.Predictions.read(out / "predictions.jsonl"), given.data, given.tasks, given.limit)
+    told: dict[str, list[tuple[float, bool]]] = {}
+    for light in range(given.lights + 1):
+        out = given.out / (f"{weights[:8]}-{light}" if light else weights[:8])
+        evaluate.evaluate(
+            model, given.data, split="val", names=given.tasks, limit=given.limit, out=out, weights=weights,
+            tell=lambda text: print(text, file=sys.stderr), shown=partial(weathered, light=light),
+        )  # fmt: skip
+        predictions = evaluate.Predictions.read(out / "predictions.jsonl")
+        for kind, answers in judged_answers(predictions, given.data, given.tasks, given.limit).items():
+            told.setdefault(kind, []).extend(answers)
     fitted = lines_of(told)
     print("| answers | n | right | ECE before | ECE after | slope, offset |\n|---|---:|---:|---:|---:|---|")
     for kind, line in fitted.items():

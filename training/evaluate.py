@@ -352,11 +352,12 @@ def evaluate(
     batch: int = 64,
     weights: str = "",
     tell: Callable[[str], None] = lambda text: None,
+    shown: Callable[[Item], Item] = lambda item: item,
 ) -> list[Line]:
     """Ask what has not been asked yet, keep it, and score all of it.
 
     weights: tells models of one name apart (`fingerprint`), so that no answer of an older one is kept for a newer one.
-    tell: hears of the progress.
+    tell: hears of the progress. shown: an item as the model is to see it.
     """
     grid = int(getattr(model, "mask_grid", 24))
     parts = int(getattr(model, "parts", 1))
@@ -365,7 +366,7 @@ def evaluate(
     sizes = list(getattr(model, "mask_tiles", ()))
     run |= {"mask_tiles": sizes} if sizes else {}
     predictions = Predictions.open(out / "predictions.jsonl", run)
-    asked = {name: (items_of(name, root, split, limit), EXAMS[name]) for name in names}
+    asked = {name: (list(map(shown, items_of(name, root, split, limit))), EXAMS[name]) for name in names}
     _ask_all(model, asked, predictions, batch, tell)
     return score(predictions, root, names, limit)
 

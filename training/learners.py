@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +85,8 @@ class Percents(nn.Module):
 class TextModel(nn.Module):
     """The model with its training loss; the warm-up's heads go on watching the tower when `dense` is not zero.
 
-    drafts, cider: of how many drafts of a caption it learns the better (`Stage.drafts`), and what says which those are.
+    drafts, ciders: of how many drafts of a caption it learns the better (`Stage.drafts`), and what says which those
+        are, by set: what is common in one set of captions is telling in another.
     """
 
     def __init__(
@@ -95,11 +96,11 @@ class TextModel(nn.Module):
         heads: warmup.VisionHeads | None,
         dense: float,
         drafts: int = 0,
-        cider: Cider | None = None,
+        ciders: Mapping[str, Cider] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.heads, self.dense = model, heads, dense
-        self.processor, self.drafts, self.cider = processor, drafts, cider
+        self.processor, self.drafts, self.ciders = processor, drafts, ciders or {}
         self.percents = Percents(processor.tokenizer)
         self.seen: dict[str, torch.Tensor] = {}
         if heads is not None:
@@ -157,11 +158,11 @@ class TextModel(nn.Module):
 
     def criticised(self, described: Sequence[tuple[Sample, tuple[str, ...]]]) -> torch.Tensor:
         """How far drafts of captions fall short of CIDEr-D's 10, on average; by its gradient, those that are better
-        than the others of their picture become likelier, and the rest less likely.
+        than the others of their picture become likelier, and the rest less likely. So does, where it is better than
+        the drafts, the sentence that says best what all say, or what is never drafted would never be learned.
 
         described: questions for captions, and what people say of each picture. Drafts are drawn by torch's seed.
         """
-        assert self.cider is not None
         batch, count = dict(self.processor([sample.query for sample, _ in described])), len(described)
         with torch.no_grad():
             features = self.model.image_features(batch.pop("pixel_values").to(self.model.device))
@@ -177,14 +178,16 @@ class TextModel(nn.Module):
         )
         texts = [self.processor.read([list(draft.tokens) for draft in drafts]) for drafts in written]
         said = [[text.strip() for text in each] for each in texts]
+        judges = [(self.ciders[sample.dataset], truths) for sample, truths in described]
         scores = torch.tensor(
-            [[self.cider(text, truths) for text in each] for each, (_, truths) in zip(said, described, strict=True)]
+            [[cider(text, truths) for text in each] for each, (cider, truths) in zip(said, judges, strict=True)]
         )
-        gains = scores - scores.mean(1, keepdim=True)
-        gains = gains / gains.std().clamp(min=0.1)
+        mean, best = scores.mean(1, keepdim=True), [agreed(*judge) for judge in judges]
+        gains = torch.cat([scores - mean, torch.tensor([[score] for _, score in best]).sub(mean).clamp(min=0)], 1)
+        gains = gains / gains[:, :-1].std().clamp(min=0.1)
         groups = [
-            [replace(sample, answer=text, worth=gain) for text, gain in zip(each, row, strict=True)]
-            for (sample, _), each, row in zip(described, said, gains.tolist(), strict=True)
+            [replace(sample, answer=text, worth=gain) for text, gain in zip([*each, told], row, strict=True)]
+            for (sample, _), each, (told, _), row in zip(described, said, best, gains.tolist(), strict=True)
         ]
         packed = to_device(pack(self.processor, groups), self.model.device)
         shown = {name: tensor for name, tensor in packed.items() if name not in (*OF_TOKENS, "pixel_values")}
@@ -235,3 +238,11 @@ class TextModel(nn.Module):
             watched = self.heads(self.seen["features"], dense["starts"], dense["counts"], dense["target"])
             losses |= {f"dense_{name}": self.dense * value for name, value in watched.items()}
         return losses
+
+
+def agreed(cider: Cider, truths: Sequence[str]) -> tuple[str, float]:
+    """Of several sentences about a picture, the one that the others speak for most, and its score against them."""
+    if len(truths) < 2:
+        return truths[0], 0.0
+    scores = [cider(truth, [*truths[:place], *truths[place + 1 :]]) for place, truth in enumerate(truths)]
+    return max(zip(truths, scores, strict=True), key=lambda scored: scored[1])

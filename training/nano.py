@@ -285,13 +285,16 @@ def teach(stage: Stage, mixture: Mixture, records: Records, given: argparse.Name
         enable({"use_reentrant": False})
     if given.compile:
         compile_layers(model)
-    cider = None
+    ciders = {}
     if stage.drafts:
-        said = [[caption.lower().strip() for caption in record.captions] for record in records if record.captions]
+        said: dict[str, list[list[str]]] = {}
+        for record in records:
+            if record.captions:
+                said.setdefault(record.dataset, []).append([caption.lower().strip() for caption in record.captions])
         if not said:
             raise ValueError(f"stage {stage.name} learns captions, and no record has one: check --data")
-        cider = Cider(said)
-    module = TextModel(model, processor, heads, stage.dense, stage.drafts, cider)
+        ciders = {name: Cider(captions) for name, captions in said.items()}
+    module = TextModel(model, processor, heads, stage.dense, stage.drafts, ciders)
     vocabulary = heads.vocabulary if heads is not None else warmup.Vocabulary((), (), (), (), ())
     patch = model.config.vision_config.patch_size
     asking = replace(ASKING, grid=grid, parts=model.config.parts)

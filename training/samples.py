@@ -181,7 +181,7 @@ def augment(record: Record, rng: np.random.Generator, size: int, how: Augmentati
     pictures = [pixels(image, Image.Resampling.BICUBIC) for image in images]
     if how is not None:
         # Two dates never look alike: each gets its own light, which must not read as change.
-        pictures = [_recolour(picture, rng, how) for picture in pictures]
+        pictures = [recolour(picture, rng, how) for picture in pictures]
     mask = None if record.mask is None else pixels(load_mask(record.mask), Image.Resampling.NEAREST)
     change = None if record.change_mask is None else pixels(load_mask(record.change_mask), Image.Resampling.NEAREST)
     boxes = tuple(_move_boxes(record.boxes, window, size, turns, mirror))
@@ -254,7 +254,8 @@ def _move_boxes(
         yield label, left, top, right, bottom
 
 
-def _recolour(picture: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
+def recolour(picture: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
+    """A picture (height, width, 3) in another light, sometimes blurred or noisy; nothing in it moves."""
     if rng.random() < 0.85:
         ramp = np.arange(256) / 255.0
         gamma = np.exp(rng.normal(0, how.colour))

@@ -162,8 +162,7 @@ class TextBatches(Batches):
         batch: dict[str, Any] = {"text": text, "amounts": amounts}
         if self.stage.drafts:
             batch["described"] = [
-                self.described((step * self.stage.batch + slot) * 50)
-                for slot in range(part, self.stage.batch // 2, parts)
+                self.described((step * self.stage.batch + slot) * 50) for slot in range(part, self.stage.batch, parts)
             ]
         # Every process computes as many lots as every other, or weights that are sharded would wait for ever.
         lots = min(LOTS, self.stage.batch // images // parts)
