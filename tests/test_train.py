@@ -188,9 +188,9 @@ def test_a_stage_of_one_expert_moves_that_one_and_what_only_it_needs(
 def test_drafts_that_are_better_than_the_others_become_likelier(records: dict[str, list[Record]]) -> None:
     """A critic that likes short sentences is soon told short ones."""
     model, processor = load(ROOT / "vlm" / "nano", dtype=torch.float32)
-    module = TextModel(model, processor, None, 0.0, 6, lambda text, truths: 10.0 / (1 + len(text.split())))
+    module = TextModel(model, processor, None, 0.0, 6, {"made": lambda text, truths: 10.0 / (1 + len(text.split()))})
     described = [
-        (Sample(Task.CAPTION, record.images, "", "", wording=0), record.captions)
+        (Sample(Task.CAPTION, record.images, "", "", "made", wording=0), record.captions)
         for record in records["synthetic_scene"]
     ]
     moving = [value for name, value in module.named_parameters() if ".mlp.0." in name]
