@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tiny_network import tiny_network
 
 from rs_tools.testing import ScriptedModel
 from training import evaluate, exams, metrics
-from training.calibrate import fit, judged_answers, lines_of, weathered
+from training.calibrate import fit, judged_answers, lines_of, main, weathered
 from training.samples import Record
 from vlm.generation import RSUniVLM, calibrated, kinds_of_answer
 from vlm.prompts import Query, Task
@@ -114,3 +115,17 @@ def test_another_light_changes_pictures_and_moves_nothing() -> None:
     for light in range(1, 9):
         seen = np.asarray(weathered(item, light).record.images[0])
         assert seen[:8].mean() + 20 < seen[-8:].mean()
+
+
+def test_answers_in_other_lights_count_with_those_as_the_pictures_are(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(Path(__file__).parents[1] / "vlm" / "nano", tmp_path / "nano")
+    asked = ["--tasks", "scenes", "--limit", "20", "--lights", "1"]
+    main([str(folder), "--data", str(shared / "data"), "--out", str(tmp_path / "out"), *asked])
+    assert "| classify | 40 |" in capsys.readouterr().out
+    one, other = sorted((tmp_path / "out").iterdir(), key=lambda path: len(path.name))
+    assert other.name == f"{one.name}-1"
+    told = [evaluate.Predictions.read(path / "predictions.jsonl").replies for path in (one, other)]
+    assert told[0].keys() == told[1].keys()
+    assert [told[0][key]["confidence"] for key in told[0]] != [told[1][key]["confidence"] for key in told[0]]
