@@ -113,7 +113,8 @@ def test_the_text_of_a_query_is_put_in_as_it_is(task: Task, text: str) -> None:
     for wording, words in enumerate(TASKS[task].wordings):
         before, slot, after = words.partition("{}")
         message = query(task, text, wording).message
-        assert message == f"{TASKS[task].token} {before}{text if slot else ''}{after}"
+        name = f" {text}" if task == Task.CAPTION and text else ""
+        assert message == f"{TASKS[task].token} {before}{text if slot else ''}{after}{name}"
         assert chat_prompt(message, TASKS[task].images).count(PLACEHOLDER) >= TASKS[task].images
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import pickle
 import re
 import resource
 import shutil
@@ -22,10 +23,9 @@ import torch
 from accelerate.state import AcceleratorState
 
 from training import curves, loop, nano, warmup
-from training.learners import TextModel, Warmup, agreed
+from training.learners import TextModel, Warmup
 from training.loop import Average, restore, train, whole
-from training.metrics import Cider
-from training.samples import Record, Sample
+from training.samples import Record
 from training.stages import STAGES
 from training.synthetic import pair, scene
 from training.train import Mixture, TextBatches, WarmupBatches, main, seed_of_draws
@@ -153,21 +153,11 @@ def test_the_stage_of_captions_moves_the_expert_of_images_and_nothing_else(run: 
     moved = {name for name, value in before.named_parameters() if not torch.equal(value, after[name])}
     assert moved
     assert all(".layers." in name and ".mlp.0." in name for name in moved), moved
-    assert float(rows(out / "speak.csv")[-1]["drafts"]) == pytest.approx(10, abs=2)  # it can hardly speak yet
-
-
-def test_of_what_people_say_of_a_picture_what_most_of_them_say_is_learned() -> None:
-    others = [["many cars are in a parking lot ."], ["a river is in a forest ."]]
-    truths = [
-        "a yellow beach is near the ocean .",
-        "a yellow beach is by the ocean .",
-        "it is green , white and blue .",
-    ]
-    cider = Cider([truths, *others])
-    told, score = agreed(cider, truths)
-    assert told in truths[:2]
-    assert score == pytest.approx(cider(told, [truth for truth in truths if truth != told]))
-    assert agreed(cider, others[0]) == (others[0][0], 0.0)  # nobody else is there to agree
+    assert 0 < float(rows(out / "speak.csv")[-1]["caption"]) < 10
+    (kept,) = out.glob("captions-32-*.pickle")
+    told = pickle.loads(kept.read_bytes())["synthetic_scene"]
+    assert sorted(told) == list(range(len(told)))
+    assert all(told.values())
 
 
 @pytest.mark.parametrize(
@@ -183,28 +173,6 @@ def test_a_stage_of_one_expert_moves_that_one_and_what_only_it_needs(
     moved = {name for name, value in before.named_parameters() if not torch.equal(value, after[name])}
     assert all(any(part in name for part in moving) for name in moved), moved
     assert all(any(part in name for name in moved) for part in moving), moved
-
-
-def test_drafts_that_are_better_than_the_others_become_likelier(records: dict[str, list[Record]]) -> None:
-    """A critic that likes short sentences is soon told short ones."""
-    model, processor = load(ROOT / "vlm" / "nano", dtype=torch.float32)
-    module = TextModel(model, processor, None, 0.0, 6, {"made": lambda text, truths: 10.0 / (1 + len(text.split()))})
-    described = [
-        (Sample(Task.CAPTION, record.images, "", "", "made", wording=0), record.captions)
-        for record in records["synthetic_scene"]
-    ]
-    moving = [value for name, value in module.named_parameters() if ".mlp.0." in name]
-    optimizer = torch.optim.AdamW(moving, lr=3e-4)
-    losses = []
-    for step in range(8):
-        torch.manual_seed(step)
-        loss = module.criticised(described)
-        losses.append(loss.item())
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert 0 < min(losses) <= max(losses) < 10
-    assert sum(losses[-3:]) < sum(losses[:3]) - 0.3, losses
 
 
 def test_steps_on_pixel_samples_leave_the_other_experts_as_they_are_to_the_bit(

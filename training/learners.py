@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from training import warmup
-from training.loop import to_device
-from training.metrics import Cider
-from training.packing import OF_TOKENS, TASK_NUMBERS, in_lots, pack
-from training.samples import Sample
-from vlm.generation import write
+from training.packing import TASK_NUMBERS, in_lots
 from vlm.model import IGNORED, RSUniVLMForConditionalGeneration
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Task
@@ -23,11 +18,6 @@ from vlm.reader import RARE, finer
 
 CELLS, MIDDLES = 4.0, 20.0
 """Weights of the losses of cells (and of their parts) and of middles of boxes, which few of many patches hold."""
-
-CRITICISM = 2.0
-"""Weight of what drafts of captions teach."""
-MOST_WORDS = 48
-"""Most tokens of such a draft."""
 
 
 class Warmup(nn.Module):
@@ -83,11 +73,7 @@ class Percents(nn.Module):
 
 
 class TextModel(nn.Module):
-    """The model with its training loss; the warm-up's heads go on watching the tower when `dense` is not zero.
-
-    drafts, ciders: of how many drafts of a caption it learns the better (`Stage.drafts`), and what says which those
-        are, by set: what is common in one set of captions is telling in another.
-    """
+    """The model with its training loss; the warm-up's heads go on watching the tower when `dense` is not zero."""
 
     def __init__(
         self,
@@ -95,12 +81,9 @@ class TextModel(nn.Module):
         processor: RSUniVLMProcessor,
         heads: warmup.VisionHeads | None,
         dense: float,
-        drafts: int = 0,
-        ciders: Mapping[str, Cider] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.heads, self.dense = model, heads, dense
-        self.processor, self.drafts, self.ciders = processor, drafts, ciders or {}
         self.percents = Percents(processor.tokenizer)
         self.seen: dict[str, torch.Tensor] = {}
         if heads is not None:
@@ -156,45 +139,6 @@ class TextModel(nn.Module):
             columns.flatten(0, 1), (index % side).flatten()
         )
 
-    def criticised(self, described: Sequence[tuple[Sample, tuple[str, ...]]]) -> torch.Tensor:
-        """How far drafts of captions fall short of CIDEr-D's 10, on average; by its gradient, those that are better
-        than the others of their picture become likelier, and the rest less likely. So does, where it is better than
-        the drafts, the sentence that says best what all say, or what is never drafted would never be learned.
-
-        described: questions for captions, and what people say of each picture. Drafts are drawn by torch's seed.
-        """
-        batch, count = dict(self.processor([sample.query for sample, _ in described])), len(described)
-        with torch.no_grad():
-            features = self.model.image_features(batch.pop("pixel_values").to(self.model.device))
-        written = write(
-            self.model,
-            {**batch, "features": features},
-            [MOST_WORDS] * count,
-            pens=[None] * count,
-            pieces=self.processor.pieces if self.processor.cells_at else (),
-            drafts=[self.drafts] * count,
-            warmth=1.0,
-            seed=int(torch.randint(1 << 30, ())),
-        )
-        texts = [self.processor.read([list(draft.tokens) for draft in drafts]) for drafts in written]
-        said = [[text.strip() for text in each] for each in texts]
-        judges = [(self.ciders[sample.dataset], truths) for sample, truths in described]
-        scores = torch.tensor(
-            [[cider(text, truths) for text in each] for each, (cider, truths) in zip(said, judges, strict=True)]
-        )
-        mean, best = scores.mean(1, keepdim=True), [agreed(*judge) for judge in judges]
-        gains = torch.cat([scores - mean, torch.tensor([[score] for _, score in best]).sub(mean).clamp(min=0)], 1)
-        gains = gains / gains[:, :-1].std().clamp(min=0.1)
-        groups = [
-            [replace(sample, answer=text, worth=gain) for text, gain in zip([*each, told], row, strict=True)]
-            for (sample, _), each, (told, _), row in zip(described, said, best, gains.tolist(), strict=True)
-        ]
-        packed = to_device(pack(self.processor, groups), self.model.device)
-        shown = {name: tensor for name, tensor in packed.items() if name not in (*OF_TOKENS, "pixel_values")}
-        each_loss, weight = self.model(**shown, features=features).token_losses, packed["weight"]
-        loss = CRITICISM * (each_loss * weight).sum() / weight.abs().sum().clamp(min=1e-9)
-        return 10 - scores.mean().to(loss.device) + loss - loss.detach()
-
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Losses: the mean of each task, and the heads'. `lots` says which sequences are computed together."""
         text = batch["text"]
@@ -230,19 +174,9 @@ class TextModel(nn.Module):
         }
         if reads:
             losses |= self.reading(text, reads)
-        if "described" in batch:
-            losses["drafts"] = self.criticised(batch["described"])
         if self.heads is not None:
             dense = batch["dense"]
             losses["place"] = 0.2 * self.placing()
             watched = self.heads(self.seen["features"], dense["starts"], dense["counts"], dense["target"])
             losses |= {f"dense_{name}": self.dense * value for name, value in watched.items()}
         return losses
-
-
-def agreed(cider: Cider, truths: Sequence[str]) -> tuple[str, float]:
-    """Of several sentences about a picture, the one that the others speak for most, and its score against them."""
-    if len(truths) < 2:
-        return truths[0], 0.0
-    scores = [cider(truth, [*truths[:place], *truths[place + 1 :]]) for place, truth in enumerate(truths)]
-    return max(zip(truths, scores, strict=True), key=lambda scored: scored[1])

@@ -14,13 +14,12 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from torch.utils.data import ConcatDataset
 from transformers import PreTrainedTokenizerFast, SiglipVisionConfig, SiglipVisionModel
 
-from training import starts, warmup
+from training import consensus, starts, warmup
 from training.learners import TextModel, Warmup
 from training.loop import save_atomically
-from training.metrics import Cider
 from training.samples import Asking, Augmentation, Record, ask, augment
 from training.stages import Stage
-from training.train import Mixture, TextBatches, WarmupBatches, is_first, train, wait_for_all
+from training.train import Mixture, TextBatches, WarmupBatches, is_first, made_once, train, wait_for_all
 from vlm import checkpoints
 from vlm.model import RSUniVLMConfig, RSUniVLMForConditionalGeneration, build_tower
 from vlm.processing import RSUniVLMProcessor
@@ -285,16 +284,15 @@ def teach(stage: Stage, mixture: Mixture, records: Records, given: argparse.Name
         enable({"use_reentrant": False})
     if given.compile:
         compile_layers(model)
-    ciders = {}
-    if stage.drafts:
-        said: dict[str, list[list[str]]] = {}
-        for record in records:
-            if record.captions:
-                said.setdefault(record.dataset, []).append([caption.lower().strip() for caption in record.captions])
-        if not said:
-            raise ValueError(f"stage {stage.name} learns captions, and no record has one: check --data")
-        ciders = {name: Cider(captions) for name, captions in said.items()}
-    module = TextModel(model, processor, heads, stage.dense, stage.drafts, ciders)
+    if stage.peers:
+        kept = given.out / f"captions-{stage.peers}-{len(records)}.pickle"
+        told = made_once(
+            kept, lambda: consensus.captions(mixture.records, model, processor, stage.peers, given.workers)
+        )
+        if not any(told.values()):
+            raise ValueError(f"stage {stage.name} learns captions, and no record has two: check --data")
+        mixture.records = {name: consensus.Agreed(rows, told[name]) for name, rows in mixture.records.items()}
+    module = TextModel(model, processor, heads, stage.dense)
     vocabulary = heads.vocabulary if heads is not None else warmup.Vocabulary((), (), (), (), ())
     patch = model.config.vision_config.patch_size
     asking = replace(ASKING, grid=grid, parts=model.config.parts)

@@ -40,8 +40,8 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
 
     Returns input_ids, labels, position_ids, aims (batch, length); attention_mask (batch, 1, length, length) bool;
     granularity (batch,); pixel_values; and for every labelled token, in reading order, task (its number in TASKS),
-    weight, by which its loss is to count (a sample weighs its `worth` times the square root of its length, but no less
-    than one of SHORT tokens, so that a mask counts more than a class, but not fifty times), sought (patches): see
+    weight, by which its loss is to count (a sample weighs the square root of its length, but no less than one of SHORT
+    tokens, so that a mask counts more than a class, but not fifty times), sought (patches): see
     `patches_sought`; meant (patches): see `patches_meant`; and edge (2): see `edges_of`. For every mask whose
     `Sample.shares` are known: begins, the number of its first token among the labelled ones; shares (parts of the
     image), row by row.
@@ -82,7 +82,7 @@ def pack(processor: RSUniVLMProcessor, groups: Sequence[Sequence[Sample]]) -> di
                 begins.append(len(tasks))
                 shares.append(sample.shares.ravel())
             tasks += [TASK_NUMBERS[sample.task]] * len(answer)
-            weights += [sample.worth * max(len(answer), SHORT) ** 0.5 / len(answer)] * len(answer)
+            weights += [max(len(answer), SHORT) ** 0.5 / len(answer)] * len(answer)
             sought.append(patches_sought(processor, sample, answer))
             meant.append(patches_meant(processor, sample, answer))
             edges += edges_of(processor, sample, answer)

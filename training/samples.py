@@ -32,6 +32,8 @@ LEAST_LEFT = 0.2
 """The share of an object that a crop must leave of it, if it is to be told of."""
 ANY_SHARE = 0.3
 """How often change of any kind is asked for where the classes of what changed are known."""
+UNNAMED, MISNAMED = 0.04, 0.04
+"""How often a caption is asked for without the scene's name, or with a wrong one: a name helps, and may err."""
 PICTURES = ("images", "mask", "change_mask")
 MIDDLE = re.compile(r"\b(cent(er|re)|middle)\b", re.I)
 """A place that no turn moves, but a crop does."""
@@ -116,7 +118,6 @@ class Sample:
     """One question and its answer, both final text.
 
     shares: of a mask, how much of each part of each cell is of the class, float32 (side, side), NaN where nobody knows.
-    worth: how much its loss counts; below 0, the answer is one to unlearn.
     """
 
     task: Task
@@ -127,7 +128,6 @@ class Sample:
     labels: tuple[str, ...] = ()
     wording: int = 0
     shares: np.ndarray | None = field(default=None, compare=False)
-    worth: float = 1.0
 
     @property
     def query(self) -> Query:
@@ -362,9 +362,17 @@ def _scene(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sa
 
 def _caption(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
     if record.captions and len(record.images) == 1:
-        yield _sample(
-            record, rng, how, Task.CAPTION, "", record.captions[int(rng.integers(len(record.captions)))].lower().strip()
-        )
+        told = record.captions[int(rng.integers(len(record.captions)))].lower().strip()
+        yield _sample(record, rng, how, Task.CAPTION, _name(record, rng), told)
+
+
+def _name(record: Record, rng: np.random.Generator) -> str:
+    """What the scene is called in the question for a caption: nearly always rightly, see `UNNAMED`."""
+    dice = rng.random()
+    if not record.scene or dice < UNNAMED:
+        return ""
+    names = record.scenes if record.scenes and dice < UNNAMED + MISNAMED else (record.scene,)
+    return names[int(rng.integers(len(names)))]
 
 
 def _percent(box: BoxLabel, size: int) -> tuple[float, float, float, float]:

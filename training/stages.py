@@ -14,8 +14,8 @@ class Stage:
     trains: prefixes of parameter names that move; everything else is frozen ("" is everything).
     datasets: how often each set is drawn (relative); tasks: how often each task is drawn among those a record can
     serve. dense: weight of the vision warm-up's losses, kept during the text stages so that the tower stays exact.
-    drafts: of how many drafts of a caption the better are learned and the worse unlearned, by CIDEr-D, for as many
-    pictures as a step has samples; 0 is none (self-critical training, https://arxiv.org/abs/1612.00563).
+    peers: where not 0, the caption to be learned of a picture is the sentence that says best what people say of so many
+    pictures most like it (`training.consensus`); else any that is said of it.
     muon: whether Muon (https://kellerjordan.github.io/posts/muon) moves the matrices inside the network, and AdamW only
     the rest.
     """
@@ -29,7 +29,7 @@ class Stage:
     experts: int = 1
     turns: int = 8
     dense: float = 0.0
-    drafts: int = 0
+    peers: int = 0
     warm_up: float = 0.03
     weight_decay: float = 0.0
     muon: bool = False
@@ -103,17 +103,16 @@ STAGES = {
     "1": Stage("1", ("",), 8e-4, 32, SETS, TASK_WEIGHTS, dense=0.5, weight_decay=0.02, muon=True),
     # Paper, section 3.3: every feed-forward layer copied three times; only the experts train.
     "2": Stage("2", ("model.language_model.layers.*.mlp.",), 4e-4, 32, SPEAKING, TASK_WEIGHTS, experts=3, muon=True),
-    # The image expert learns to say what people would: its own captions are judged as a test would judge them. Captions
-    # of people are not learned besides, for they differ from one person to the next, which is not to be imitated.
+    # The image expert learns to say what people would, and not what each of them once said.
     "speak": Stage(
         "speak",
         ("model.language_model.layers.*.mlp.0.",),
-        2e-4,
-        12,
+        3e-4,
+        24,
         SPEAKING,
-        {Task.CLASSIFY: 1.0, Task.QUESTION: 0.7, Task.DESCRIBE_CHANGE: 0.7},
+        {Task.CLASSIFY: 0.5, Task.CAPTION: 3.0, Task.QUESTION: 0.4, Task.DESCRIBE_CHANGE: 0.5},
         experts=3,
-        drafts=6,
+        peers=32,
         muon=True,
     ),
     # The pixel expert learns to draw: masks and change masks alone.

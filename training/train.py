@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from vlm.prompts import Task
 
 __all__ = ["Mixture", "TextBatches", "WarmupBatches", "is_first", "train", "wait_for_all"]
 
-
+T = TypeVar("T")
 LOTS = 3
 """In how many lots of like length a step is computed, so that little is padding."""
 PAUSED = 75
@@ -160,10 +160,6 @@ class TextBatches(Batches):
             amounts["tell"] = float((text["edge"][:, 0] >= 0).sum())
             amounts["parts"] = float(text["shares"].isnan().logical_not().sum())
         batch: dict[str, Any] = {"text": text, "amounts": amounts}
-        if self.stage.drafts:
-            batch["described"] = [
-                self.described((step * self.stage.batch + slot) * 50) for slot in range(part, self.stage.batch, parts)
-            ]
         # Every process computes as many lots as every other, or weights that are sharded would wait for ever.
         lots = min(LOTS, self.stage.batch // images // parts)
         if lots > 1 and not self.processor.layout.splits:
@@ -183,18 +179,6 @@ class TextBatches(Batches):
             group = self.turns(ask(record, rng, self.asking), rng)
             if group:
                 return record, group
-        raise AssertionError("numbers do not end")
-
-    def described(self, number: int) -> tuple[Sample, tuple[str, ...]]:
-        """A question for a caption of the first record from this draw on that has any, and what people say of it."""
-        for draw in itertools.count(number):
-            record, rng = self.mixture.draw(draw, 1)
-            if not record.captions:
-                continue
-            record = augment(record, rng, self.size, Augmentation())
-            if record.captions:
-                found = [sample for sample in ask(record, rng, self.asking) if sample.task == Task.CAPTION]
-                return found[0], tuple(caption.lower().strip() for caption in record.captions)
         raise AssertionError("numbers do not end")
 
     def turns(self, samples: list[Sample], rng: np.random.Generator) -> list[Sample]:
@@ -240,7 +224,7 @@ def pasted(records: Iterable[Record], count: int, seed: int, workers: int, kept:
     )
 
 
-def made_once(file: Path, make: Callable[[], dict[str, list[Record]]]) -> dict[str, list[Record]]:
+def made_once(file: Path, make: Callable[[], T]) -> T:
     """What the file keeps; made by the first process, if nobody has made it before."""
     if is_first() and not file.exists():
         part = file.with_suffix(f".part{os.getpid()}")
@@ -249,7 +233,8 @@ def made_once(file: Path, make: Callable[[], dict[str, list[Record]]]) -> dict[s
         os.replace(part, file)
     wait_for_all()
     with file.open("rb") as kept:
-        return pickle.load(kept)  # type: ignore[no-any-return]
+        found: T = pickle.load(kept)
+        return found
 
 
 def records_of(

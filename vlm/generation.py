@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import math
 import platform
-import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
@@ -44,12 +43,8 @@ MASKS = (Task.SEGMENT, Task.SEGMENT_CHANGE)
 """Tasks whose answer is a mask."""
 KEPT = 2**28
 """Most bytes of what was seen of images that are kept for further questions."""
-WARMTH = 1.0
-"""The temperature at which drafts are drawn."""
 GRAMS = 4
 """By so many tokens in a row drafts are compared."""
-AGREES = 0.5
-"""How much more a draft is worth that names the scene which the network, asked for it alone, names, too."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +118,6 @@ def write(
     views: Sequence[int] = (),
     drafts: Sequence[int] = (),
     leans: Sequence[float] = (),
-    *,
-    warmth: float = WARMTH,
-    seed: int = 0,
 ) -> list[list[Written]]:
     """Greedy decoding, but for drafts, of a left-padded batch of the processor, on the model's device.
 
@@ -133,8 +125,8 @@ def write(
     processor's, for a network with `cells_at`. views: how many rows of the batch, one after the other, show each
     answer's images in the first so many of `vlm.views`; 1 each by default. They write it together, by the mean of what
     they find likely; but an answer with a pen is written by the first, after its reader has learned what all see.
-    drafts: how often each answer is written, first by what is likeliest, then drawn at a temperature of `warmth` by the
-    dice of `seed`; 1 each by default. All of them are returned, see `typical`.
+    drafts: how often each answer is written, first by what is likeliest, then drawn by `_dice` at a temperature of 1;
+    1 each by default. All of them are returned, see `typical`.
     leans: what the reader adds to the log-odds of each answer, see `RSUniVLMConfig.leans`; 0 by default.
     Free rows follow the model's generation settings exactly as transformers' `generate` would from embeddings: the
     repetition penalty weighs every id already written in the answer, and ends at any of the end tokens. Rows with a
@@ -202,7 +194,7 @@ def write(
         rows = [replace(row, draft=draft, tokens=[], logs=[]) for row, (_, draft) in zip(rows, copies, strict=True)]
         logits = logits[torch.tensor([place for place, _ in copies], device=device)]
     for step in itertools.count():
-        tokens, logs = _choose(_agreed(logits, [row.key for row in rows]), rows, seen, penalty, step, warmth, seed)
+        tokens, logs = _choose(_agreed(logits, [row.key for row in rows]), rows, seen, penalty, step)
         kept = [
             place
             for place, (row, token, log) in enumerate(zip(rows, tokens, logs, strict=True))
@@ -241,10 +233,10 @@ def write(
     raise AssertionError("numbers do not end")
 
 
-def typical(drafts: Sequence[Written], merits: Sequence[float] = ()) -> Written:
+def typical(drafts: Sequence[Written]) -> Written:
     """The draft that is most like the others, and not made of unlikely words (minimum Bayes risk decoding,
     https://arxiv.org/abs/2108.04718): by the cosine of their counts of one to `GRAMS` tokens in a row, which forgives
-    little difference in length, plus the mean logarithm of its probabilities, plus its merits where those are given.
+    little difference in length, plus the mean logarithm of its probabilities.
     """
     if len(drafts) == 1:
         return drafts[0]
@@ -265,24 +257,17 @@ def typical(drafts: Sequence[Written], merits: Sequence[float] = ()) -> Written:
     def worth(number: int) -> float:
         others = [alike(number, other) for other in range(len(drafts)) if other != number]
         logs = drafts[number].logs
-        return sum(others) / len(others) + sum(logs) / len(logs) + (merits[number] if merits else 0.0)
+        return sum(others) / len(others) + sum(logs) / len(logs)
 
     return drafts[max(range(len(drafts)), key=worth)]
 
 
-@lru_cache(maxsize=512)
-def _naming(name: str) -> re.Pattern[str]:
-    """What finds a name in a text: its words, one or many of each, apart or as one ("bare land" in "barelands")."""
-    words = (re.escape(word.lower().removesuffix("s")) + "(?:s|es)?" for word in name.split())
-    return re.compile(r"\b" + r"\s?".join(words) + r"\b")
-
-
 @lru_cache(maxsize=4096)
-def _dice(seed: int, draft: int, step: int, width: int) -> Tensor:
-    """Gumbel noise (width,), which makes the likeliest a draw: of a seed, a draft and a step always the same, so that a
+def _dice(draft: int, step: int, width: int) -> Tensor:
+    """Gumbel noise (width,), which makes the likeliest a draw: of a draft and a step always the same, so that a
     query is always answered alike, whatever it is asked together with.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_000 + draft * 10_000 + step)
+    generator = torch.Generator().manual_seed(draft * 10_000 + step)
     return -torch.empty(width).exponential_(generator=generator).log()
 
 
@@ -298,7 +283,7 @@ def _agreed(logits: Tensor, keys: Sequence[Hashable]) -> Tensor:
 
 
 def _choose(
-    logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float, step: int, warmth: float, seed: int
+    logits: Tensor, rows: Sequence[_Row], seen: Tensor, penalty: float, step: int
 ) -> tuple[list[int], list[float]]:
     """The next token of each row and the logarithm of its probability, from logits of shape (rows, vocabulary)."""
     guided = [place for place, row in enumerate(rows) if row.guide is not None]
@@ -312,9 +297,9 @@ def _choose(
             weighed = torch.where(written, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
         drawn = [place for place, row in enumerate(free) if rows[row].draft]
         if drawn:
-            dice = [_dice(seed, rows[free[place]].draft, step, scores.shape[-1]) for place in drawn]
+            dice = [_dice(rows[free[place]].draft, step, scores.shape[-1]) for place in drawn]
             weighed = weighed.clone()
-            weighed[drawn] = weighed[drawn] / warmth + torch.stack(dice).to(weighed.device)
+            weighed[drawn] = weighed[drawn] + torch.stack(dice).to(weighed.device)
         best = weighed.argmax(dim=-1, keepdim=True)
         chances = scores.gather(1, best) - scores.logsumexp(dim=-1, keepdim=True)
         for place, token, log in zip(free, best[:, 0].tolist(), chances[:, 0].tolist(), strict=True):
@@ -494,6 +479,7 @@ class RSUniVLM:
         counts as likely as one within `vlm.grammar.NEAR` percents of it.
         Raises TooLong for a query that is too long, ValueError for one whose labels cannot be written.
         """
+        queries = self._named(queries)
         answers: dict[int, Answer] = {}
         guides = [self._guide(query) if self.constrained else None for query in queries]
         limits = [
@@ -506,8 +492,6 @@ class RSUniVLM:
         if sum(views) > self.max_batch:  # rows of like length together
             order.sort(key=lambda i: (self._expected(queries[i]), len(queries[i].images)))
         rows = [shown * -(-written // 4) for shown, written in zip(views, drafts, strict=True)]
-        drafted = [query for query, written in zip(queries, drafts, strict=True) if written > 1]
-        names = dict(zip(map(id, drafted), self.scene_names(drafted), strict=True))
         for places in self._batches(order, rows):
             with self._lock:
                 shown = [self._view(queries[place], view) for place in places for view in range(views[place])]
@@ -528,25 +512,27 @@ class RSUniVLM:
                     [self._lean(queries[place]) for place in places],
                 )
                 for place, told in zip(places, written, strict=True):
-                    best = typical(told, self._merits(told, names.get(id(queries[place]), ())))
-                    answers[place] = self._answer(best, guides[place], queries[place])
+                    answers[place] = self._answer(typical(told), guides[place], queries[place])
         return [answers[place] for place in range(len(queries))]
 
-    def scene_names(self, queries: Sequence[Query]) -> list[tuple[str, ...]]:
-        """What the images of each query are called, asked to choose from each of the config's lists of scenes."""
+    def _named(self, queries: Sequence[Query]) -> list[Query]:
+        """The queries, those for a caption with the name of their scene where the network was taught with names: what
+        it is surest of, asked to choose from each of the config's lists of scenes.
+        """
         lists = [tuple(names) for names in self.model.config.scenes or ()]
-        asked = [
-            Query(Task.CLASSIFY, query.images, list_categories(names), names) for query in queries for names in lists
+        places = [
+            place for place, query in enumerate(queries) if lists and query.task == Task.CAPTION and not query.text
         ]
-        said = iter([answer.text for answer in self.ask(asked)] if asked else ())
-        return [tuple(itertools.islice(said, len(lists))) for _ in queries]
-
-    def _merits(self, drafts: Sequence[Written], names: Sequence[str]) -> list[float]:
-        """What it is worth of each draft that it uses one of the names; nothing where there are none."""
-        if not names:
-            return []
-        texts = self.processor.read([list(draft.tokens) for draft in drafts])
-        return [AGREES * any(_naming(name).search(text.lower()) for name in names) for text in texts]
+        asked = [
+            Query(Task.CLASSIFY, queries[place].images, list_categories(names), names)
+            for place in places
+            for names in lists
+        ]
+        told, said = list(queries), iter(self.ask(asked) if asked else ())
+        for place in places:
+            surest = max(itertools.islice(said, len(lists)), key=lambda answer: answer.confidence or 0.0)
+            told[place] = replace(queries[place], text=surest.text)
+        return told
 
     def forget(self) -> None:
         """Let go of what was seen of images; the next question about one looks at it anew."""

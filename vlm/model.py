@@ -168,8 +168,8 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     views, mask_views: in how many views of `vlm.views` an image is shown for one answer, and for a mask, if not in as
         many; 1 shows it as it is. Answers that name places need a reader to be turned back.
     drafts: how often a caption is written; the most typical of its drafts (`vlm.generation.typical`) is the answer.
-    scenes: lists of the names of scenes. What the network says that a picture shows, asked to choose from each, the
-        drafts of its caption should name as well.
+    scenes: lists of the names of scenes, where a caption is asked for with the one that the network is surest of when
+        asked to choose from each.
     """
 
     model_type = "rsunivlm"

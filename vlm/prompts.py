@@ -97,7 +97,8 @@ class Query:
 
     images: one or two RGB images (PIL images, or uint8 arrays of shape (height, width, 3)); `before` first.
     text: what fills the wording: the question, the object sought, the class name, the box as text, the category names
-        joined with ", "; empty for the captioning tasks.
+        joined with ", "; for a caption nothing, or the name of its scene, where the network was taught with names;
+        empty for a description of changes.
     labels: the answers the grammar may write: the class names of a mask (without "others"), or the categories of a
         classification; empty leaves the answer free.
     wording: which of the task's wordings to use.
@@ -125,7 +126,8 @@ class Query:
     def message(self) -> str:
         """Task token and wording, without the image placeholders: `[SEG] Please segment the water in this image.`"""
         facts = TASKS[self.task]
-        return f"{facts.token} {facts.wordings[self.wording].replace('{}', self.text)}"
+        message = f"{facts.token} {facts.wordings[self.wording].replace('{}', self.text)}"
+        return f"{message} {self.text}" if self.task == Task.CAPTION and self.text else message
 
 
 class TooLong(ValueError):
