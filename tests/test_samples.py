@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -93,3 +94,17 @@ def test_the_same_seed_makes_the_same_sample() -> None:
     first, second = (augment(one_square(30, 30, 40, 40), np.random.default_rng(7), 96, Augmentation()) for _ in "ab")
     assert (load_image(first.images[0]) == load_image(second.images[0])).all()
     assert first.boxes == second.boxes
+
+
+def test_a_caption_is_asked_for_with_the_name_of_the_scene_where_the_model_is_to_be_told_it() -> None:
+    record = Record("made", (np.zeros((8, 8, 3), np.uint8),), scene="beach", scenes=("beach", "port"), captions=("a",))
+
+    def named(record: Record, how: Asking) -> Counter[str]:
+        made = [ask(record, np.random.default_rng(seed), how) for seed in range(300)]
+        return Counter(sample.text for group in made for sample in group if sample.task == Task.CAPTION)
+
+    assert set(named(record, Asking(12))) == {""}
+    told = named(record, Asking(12, named=True))
+    assert set(told) == {"", "beach", "port"}
+    assert told["beach"] > 0.85 * told.total()
+    assert set(named(replace(record, scene="", scenes=()), Asking(12, named=True))) == {""}

@@ -281,7 +281,7 @@ def batches_of(plan: Plan, model: RSUniVLMForConditionalGeneration, processor: R
     nothing = warmup.Vocabulary((), (), (), (), ())
     mixture = Mixture(plan.records, plan.stage.datasets, seed)
     side = layout.side // layout.patches
-    asking = replace(nano.ASKING, grid=grid, parts=model.config.parts)
+    asking = replace(nano.ASKING, grid=grid, parts=model.config.parts, named=bool(model.config.scenes))
     return TextBatches(mixture, plan.stage, processor, nothing, layout.side, side, asking, plan.steps)
 
 

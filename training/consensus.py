@@ -20,8 +20,7 @@ from training.metrics import Cider
 from training.pictures import load_image
 from training.samples import Record
 from vlm.model import RSUniVLMForConditionalGeneration
-from vlm.processing import RSUniVLMProcessor
-from vlm.prompts import Query, Task
+from vlm.processing import RSUniVLMProcessor, cut_tiles, to_pixel_values, to_rgb
 
 Floats = NDArray[np.float32]
 DIMENSIONS = 96
@@ -120,13 +119,13 @@ def likeness(features: Floats) -> Floats:
 def features_of(
     records: Sequence[Record], model: RSUniVLMForConditionalGeneration, processor: RSUniVLMProcessor
 ) -> Floats:
-    """Mean, deviation and maximum, over its patches, of what the tower sees of each record's first image: (records,
-    three times the tower's width).
+    """Mean, deviation and maximum, over its patches, of what the tower sees of each record's first image, which it is shown
+    whole: (records, three times the tower's width).
     """
     found = []
     for first in range(0, len(records), LOT):
-        shown = [Query(Task.CAPTION, (load_image(record.images[0]),)) for record in records[first : first + LOT]]
-        pixels = processor(shown)["pixel_values"].to(model.device, model.dtype)
-        seen = model.vision_tower(pixel_values=pixels).last_hidden_state.float()
+        images = [to_rgb(load_image(record.images[0])) for record in records[first : first + LOT]]
+        pixels = to_pixel_values([cut_tiles(image, processor.layout)[0] for image in images])
+        seen = model.vision_tower(pixel_values=pixels.to(model.device, model.dtype)).last_hidden_state.float()
         found.append(torch.cat([seen.mean(1), seen.std(1), seen.amax(1)], 1).cpu().numpy())
     return np.concatenate(found)

@@ -295,7 +295,7 @@ def teach(stage: Stage, mixture: Mixture, records: Records, given: argparse.Name
     module = TextModel(model, processor, heads, stage.dense)
     vocabulary = heads.vocabulary if heads is not None else warmup.Vocabulary((), (), (), (), ())
     patch = model.config.vision_config.patch_size
-    asking = replace(ASKING, grid=grid, parts=model.config.parts)
+    asking = replace(ASKING, grid=grid, parts=model.config.parts, named=bool(model.config.scenes))
     batches = TextBatches(mixture, stage, processor, vocabulary, layout.side, patch, asking, given.steps)
     average = train(module, batches, stage, given.out, **options(given))
     if not is_first():

@@ -299,7 +299,7 @@ def shares_of(mask: np.ndarray, how: Asking, unknown: np.ndarray | None = None) 
 @dataclass(frozen=True)
 class Asking:
     """How questions are made: the mask grid of the model, into how many parts a side it cuts a cell, the most boxes in
-    one answer, how many of each kind.
+    one answer, how many of each kind, and whether the model is told the scene's name when it is asked for a caption.
     """
 
     grid: int
@@ -307,6 +307,7 @@ class Asking:
     most_boxes: int = MOST_BOXES
     wordings: bool = True
     each: int = 1
+    named: bool = False
 
 
 def ask(record: Record, rng: np.random.Generator, how: Asking) -> list[Sample]:
@@ -363,7 +364,7 @@ def _scene(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sa
 def _caption(record: Record, rng: np.random.Generator, how: Asking) -> Iterator[Sample]:
     if record.captions and len(record.images) == 1:
         told = record.captions[int(rng.integers(len(record.captions)))].lower().strip()
-        yield _sample(record, rng, how, Task.CAPTION, _name(record, rng), told)
+        yield _sample(record, rng, how, Task.CAPTION, _name(record, rng) if how.named else "", told)
 
 
 def _name(record: Record, rng: np.random.Generator) -> str:

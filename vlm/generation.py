@@ -299,7 +299,7 @@ def _choose(
         if drawn:
             dice = [_dice(rows[free[place]].draft, step, scores.shape[-1]) for place in drawn]
             weighed = weighed.clone()
-            weighed[drawn] = weighed[drawn] + torch.stack(dice).to(weighed.device)
+            weighed[drawn] += torch.stack(dice).to(weighed.device)
         best = weighed.argmax(dim=-1, keepdim=True)
         chances = scores.gather(1, best) - scores.logsumexp(dim=-1, keepdim=True)
         for place, token, log in zip(free, best[:, 0].tolist(), chances[:, 0].tolist(), strict=True):
