@@ -119,8 +119,8 @@ def likeness(features: Floats) -> Floats:
 def features_of(
     records: Sequence[Record], model: RSUniVLMForConditionalGeneration, processor: RSUniVLMProcessor
 ) -> Floats:
-    """Mean, deviation and maximum, over its patches, of what the tower sees of each record's first image, which it is shown
-    whole: (records, three times the tower's width).
+    """Mean, deviation and maximum, over its patches, of what the tower sees of each record's first image, whole:
+    (records, three times the tower's width).
     """
     found = []
     for first in range(0, len(records), LOT):
