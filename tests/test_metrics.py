@@ -438,6 +438,14 @@ def test_calibration_error_is_the_gap_between_sure_and_right() -> None:
         metrics.calibration_error([90.0], [1])
 
 
+def test_few_answers_are_off_by_chance() -> None:
+    assert metrics.calibration_chance([0.0, 1.0] * 50) == 0  # nothing is left to chance
+    # One bin: the mean distance from a half of the share of 100 coins that show heads.
+    assert metrics.calibration_chance([0.5] * 100, rounds=2000) == pytest.approx(math.sqrt(2 / math.pi) * 0.05, rel=0.1)
+    spread = np.linspace(0.02, 0.98, 100)
+    assert metrics.calibration_chance(np.tile(spread, 100)) < 0.02 < 0.08 < metrics.calibration_chance(spread)
+
+
 def test_the_interval_holds_the_mean_and_narrows_with_more_items() -> None:
     few, many = np.arange(20) % 2, np.arange(2000) % 2
     wide = metrics.interval(20, lambda chosen: float(few[chosen].mean()))

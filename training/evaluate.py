@@ -11,8 +11,9 @@ answers to it (`--help` says how a row looks), by the strict protocol or by a pu
 Beside each score stand a 95 % bootstrap interval (over images; frames of one video are alike, so for `aerial_cars` it
 is too narrow), the floor (the same score of an answer that does not look at the image), where there is one the ceiling
 (the score of perfect answers after they went through the model's grid: cells of a mask, whole percents of a box,
-tiles), the expected calibration error, and how many items had an answer that could not be read. All but n and unread
-are percentages, and the count error, which is in objects; CIDEr is 100 x CIDEr-D.
+tiles), the expected calibration error (in brackets what it would be by chance if every confidence meant what it says,
+for so few answers never come out just as expected), and how many items had an answer that could not be read. All but n
+and unread are percentages, and the count error, which is in objects; CIDEr is 100 x CIDEr-D.
 
 Decisions. Masks: one query per class; where masks overlap the surer answer wins, and the smaller mask if equally sure;
 a pixel that no mask claims is wrong, as is an unread one; unlabelled ground is left out. Boxes: an airplane cut by the
@@ -492,7 +493,8 @@ def card_words(run: Mapping[str, Any], lines: Sequence[Line], limit: int | None 
         f"By `make evaluate` (`python -m training.evaluate --data DIR`) on the {run['split']} splits (by scene, "
         f"tile, airport or sequence; never trained on), {part}; weights {run['weights']}. All but n and unread are "
         "percentages, CIDEr x 100, and the count error is in objects. The floor is the score of an answer that does "
-        "not look at the image; the ceiling that of perfect answers after the model's grid of cells and percents.",
+        "not look at the image; the ceiling that of perfect answers after the model's grid of cells and percents. In "
+        "brackets beside the ECE stands what it would be by chance if every confidence meant what it says.",
         table(plain),
     ]
     if steps:

@@ -489,6 +489,16 @@ def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15)
     return float(np.abs(sums[0] - sums[1]).sum() / sure.size)
 
 
+def calibration_chance(confidence: ArrayLike, bins: int = 15, rounds: int = 200, seed: int = 0) -> float:
+    """The calibration error that these confidences would show by chance if each meant just what it says.
+
+    The fewer answers, the more: a hundred differ by several points from what is expected of them, bin by bin.
+    """
+    sure, rng = np.asarray(confidence, dtype=float), np.random.default_rng(seed)
+    drawn = [calibration_error(sure, rng.random(sure.size) < sure, bins) for _ in range(rounds)]
+    return float(np.mean(drawn))
+
+
 def interval(
     count: int, statistic: Callable[[NDArray[np.int64]], float], *, rounds: int = 1000, seed: int = 0
 ) -> tuple[float, float]:

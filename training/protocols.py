@@ -20,7 +20,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,13 @@ ROWS = {
 """One JSON line per item, by kind. "confidence" (0 to 1; for a mask one per class) may always be added."""
 
 
+class Ece(NamedTuple):
+    """Expected calibration error, and what it would be by chance if confidences meant just what they say."""
+
+    error: float
+    chance: float
+
+
 @dataclass(frozen=True)
 class Line:
     """One row of the table; scores are fractions, or plain numbers where `percent` is false. None: does not apply.
@@ -74,7 +81,7 @@ class Line:
     high: float = math.nan
     floor: float | None = None
     ceiling: float | None = None
-    ece: float | None = None
+    ece: Ece | None = None
     unread: int = 0
     blind: str = ""
     percent: bool = True
@@ -149,10 +156,13 @@ def recall_line(task: str, data: str, credit: Floats, classes: Sequence[Hashable
     return Line(task, data, len(credit), metric, recall(np.arange(len(credit))), low, high, **more)
 
 
-def ece_of(confidence: Sequence[float | None], right: Sequence[bool]) -> float | None:
-    """Expected calibration error over the answers that have a confidence; None if none has."""
-    sure = [(c, r) for c, r in zip(confidence, right, strict=True) if c is not None]
-    return metrics.calibration_error([c for c, _ in sure], [r for _, r in sure]) if sure else None
+def ece_of(confidence: Sequence[float | None], right: Sequence[bool]) -> Ece | None:
+    """Calibration error over the answers that have a confidence; None if none has."""
+    told = [(c, r) for c, r in zip(confidence, right, strict=True) if c is not None]
+    if not told:
+        return None
+    sure = [c for c, _ in told]
+    return Ece(metrics.calibration_error(sure, [r for _, r in told]), metrics.calibration_chance(sure))
 
 
 def majority(values: Sequence[Hashable]) -> float:
@@ -745,7 +755,7 @@ mask claims is background where the set has one."""
 
 
 def change_lines(
-    task: str, data: str, counts: Counts, *, tops: Counts | None = None, unread: int = 0, ece: float | None = None
+    task: str, data: str, counts: Counts, *, tops: Counts | None = None, unread: int = 0, ece: Ece | None = None
 ) -> list[Line]:
     """F1, IoU, precision, recall and overall accuracy from a row of pixel counts per pair; `tops`: the truth's own."""
     total, lines = counts.sum(0), []

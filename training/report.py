@@ -24,6 +24,7 @@ from training import metrics
 from training.protocols import (
     Case,
     Context,
+    Ece,
     Figure,
     Line,
     Row,
@@ -88,10 +89,17 @@ def _shown(value: float | None, percent: bool = True) -> str:
     return f"{100 * value:.2f}" if percent else f"{value:.2f}"
 
 
+_ECE = "ECE (by chance)"
+
+
+def _off(ece: Ece | None) -> str:
+    return "-" if ece is None else f"{_shown(ece.error)} ({_shown(ece.chance)})"
+
+
 def table(lines: Sequence[Line]) -> str:
     """The lines as one Markdown table; percentages, but for plain numbers such as a count's error."""
     rows = [
-        "| task | data | n | metric | score | 95 % interval | floor | ceiling | ECE | unread |",
+        f"| task | data | n | metric | score | 95 % interval | floor | ceiling | {_ECE} | unread |",
         "|---|---|---:|---|---:|---|---:|---:|---:|---:|",
     ]
     for line in lines:
@@ -101,12 +109,12 @@ def table(lines: Sequence[Line]) -> str:
         between = "-" if math.isnan(line.low) else f"{low} to {high}"
         rows.append(
             f"| {line.task} | {line.data} | {line.n} | {line.metric} | {score} | {between} | {floor} | {top} | "
-            f"{_shown(line.ece)} | {line.unread} |"
+            f"{_off(line.ece)} | {line.unread} |"
         )
     return "\n".join(rows)
 
 
-_HEAD = ("data", "metric", "n", "score", "95 % interval", "floor", "what the floor is", "ceiling", "ECE", "unread",
+_HEAD = ("data", "metric", "n", "score", "95 % interval", "floor", "what the floor is", "ceiling", _ECE, "unread",
          "paper", "best known", "whose")  # fmt: skip
 
 
@@ -153,7 +161,7 @@ def _full(section: Section) -> tuple[list[str], list[list[str]]]:
         )
         rows.append([
             line.data, line.metric, f"{line.n:,}", score, "-" if math.isnan(line.low) else f"{low} to {high}", floor,
-            line.blind or "-", top, _shown(line.ece), str(line.unread or "-"),
+            line.blind or "-", top, _off(line.ece), str(line.unread or "-"),
             "-" if figure is None or figure.paper is None else f"{figure.paper:.2f}",
             "-" if figure is None or figure.best is None else f"{figure.best:.2f}",
             (figure.source or "-") if figure else "-",
@@ -292,7 +300,7 @@ min-width:250px;max-width:100%;overflow-x:auto}
 
 def _table_html(section: Section) -> str:
     head, rows = _full(section)
-    numbers = {"n", "score", "floor", "ceiling", "ECE", "unread", "paper", "best known"}
+    numbers = {"n", "score", "floor", "ceiling", _ECE, "unread", "paper", "best known"}
     long = {"what the floor is", "whose", "data"}
 
     def cell(tag: str, name: str, text: str) -> str:
