@@ -855,6 +855,17 @@ def test_scores_of_part_of_the_items_say_so_and_are_no_cards(
     assert "no answer yet" not in capsys.readouterr().err.rpartition("others.")[2]
 
 
+def test_answers_of_another_dtype_are_kept_apart(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["--data", str(data), "--tasks", "scenes", "--limit", "2", "--out", str(out)]
+    evaluate.main([*command, "--dtype", "bfloat16"])
+    predictions = evaluate.Predictions.read(out / "predictions.jsonl")
+    assert predictions.run["dtype"] == "bfloat16"
+    assert len(predictions.replies) == 2
+    with pytest.raises(ValueError, match="choose another --out"):
+        evaluate.main(command)
+
+
 def test_the_embedded_models_card_has_the_marks(tmp_path: Path) -> None:
     shown = Path(vlm.__file__).parent / "nano/MODEL_CARD.md"
     text = shown.read_text(encoding="utf-8")

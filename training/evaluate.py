@@ -366,6 +366,8 @@ def evaluate(
     run |= {"parts": parts} if parts > 1 else {}
     sizes = list(getattr(model, "mask_tiles", ()))
     run |= {"mask_tiles": sizes} if sizes else {}
+    dtype = str(getattr(getattr(model, "model", None), "dtype", "")).removeprefix("torch.")
+    run |= {"dtype": dtype} if dtype not in ("", "float32") else {}
     predictions = Predictions.open(out / "predictions.jsonl", run)
     asked = {name: (list(map(shown, items_of(name, root, split, limit))), EXAMS[name]) for name in names}
     _ask_all(model, asked, predictions, batch, tell)
@@ -558,6 +560,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"questions asked at once (default {AT_ONCE}; {FEW} of a network of a billion weights)",
     )
     parser.add_argument("--device", help="where the model runs, e.g. cpu or cuda")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="what the model computes in (default: its own)"
+    )
     parser.add_argument("--predictions", type=Path, help="score this file; no model is loaded")
     parser.add_argument("--reasoning", choices=("steps", "direct"), default="steps", help="of change benchmarks")
     parser.add_argument("--wording", type=int, default=0, help="which wording of a benchmark's question, from 0")
@@ -603,7 +608,7 @@ def _tell(text: str) -> None:
 
 def _loaded(asked: argparse.Namespace) -> tuple[VisionModel, int]:
     """The model, and how many questions it is asked at once."""
-    model = load_model(asked.model, device=asked.device)
+    model = load_model(asked.model, device=asked.device, dtype=asked.dtype)
     network = getattr(model, "model", None)
     small = network is None or sum(weight.numel() for weight in network.parameters()) <= SMALL
     batch = asked.batch or (AT_ONCE if small else FEW)
