@@ -247,6 +247,21 @@ def read_rows(path: Path, name: str = "") -> list[dict[str, Any]]:
     return found
 
 
+def facts_of(model: VisionModel, weights: str) -> dict[str, Any]:
+    """What tells the answers of one model from those of another: only such are kept in one file."""
+    dtype = str(getattr(getattr(model, "model", None), "dtype", "")).removeprefix("torch.")
+    parts, sizes = int(getattr(model, "parts", 1)), list(getattr(model, "mask_tiles", ()))
+    return {
+        "model": model.name,
+        "weights": weights,
+        "tile": model.tile_size,
+        "grid": int(getattr(model, "mask_grid", 24)),
+        **({"parts": parts} if parts > 1 else {}),
+        **({"mask_tiles": sizes} if sizes else {}),
+        **({"dtype": dtype} if dtype not in ("", "float32") else {}),
+    }
+
+
 def run_benchmark(
     model: VisionModel,
     bench: Benchmark,
@@ -261,9 +276,8 @@ def run_benchmark(
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[Item], list[Reply], dict[str, Any]]:
     """Ask what has not been asked yet and keep it: the items, their rows, and what the run was."""
-    grid = int(getattr(model, "mask_grid", 24))
-    run = {"model": model.name, "weights": weights, "benchmark": bench.name, "split": bench.split, "limit": limit,
-           "tile": model.tile_size, "grid": grid, "reasoning": reasoning, "wording": wording}  # fmt: skip
+    run = {**facts_of(model, weights), "benchmark": bench.name, "split": bench.split, "limit": limit,
+           "reasoning": reasoning, "wording": wording}  # fmt: skip
     predictions = Predictions.open(out / "predictions.jsonl", run)
     items = drawn(list(_bench_items(bench, records_of(bench, root))), limit)
     if not items:
@@ -360,14 +374,7 @@ def evaluate(
     weights: tells models of one name apart (`fingerprint`), so that no answer of an older one is kept for a newer one.
     tell: hears of the progress. shown: an item as the model is to see it.
     """
-    grid = int(getattr(model, "mask_grid", 24))
-    parts = int(getattr(model, "parts", 1))
-    run = {"model": model.name, "weights": weights, "split": split, "tile": model.tile_size, "grid": grid}
-    run |= {"parts": parts} if parts > 1 else {}
-    sizes = list(getattr(model, "mask_tiles", ()))
-    run |= {"mask_tiles": sizes} if sizes else {}
-    dtype = str(getattr(getattr(model, "model", None), "dtype", "")).removeprefix("torch.")
-    run |= {"dtype": dtype} if dtype not in ("", "float32") else {}
+    run = {**facts_of(model, weights), "split": split}
     predictions = Predictions.open(out / "predictions.jsonl", run)
     asked = {name: (list(map(shown, items_of(name, root, split, limit))), EXAMS[name]) for name in names}
     _ask_all(model, asked, predictions, batch, tell)

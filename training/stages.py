@@ -58,7 +58,7 @@ SETS = {
 # Merced, it forgets the sentences of that set.
 SPEAKING = {**SETS, "aid_rsicd": 2.00, "ucmerced": 1.20}
 
-# Numbers, areas and comparisons are asked of what has boxes and masks: with fewer of these, `speak` forgets them.
+# Numbers, areas and comparisons are asked of what has boxes and masks, so these come more often than in SPEAKING.
 ANSWERING = {**SETS, "aid_rsicd": 0.90, "ucmerced": 0.60}
 
 # What has masks, the real ones most often.
