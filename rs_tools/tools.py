@@ -151,24 +151,25 @@ def ground_object(
     if described and (small or compares):
         whole = Window(0, 0, scene.grid.width, scene.grid.height)
         asking.total = 1
-        pieces, repeated = _boxes(asking, scene, query, [], [tiling.Tile(whole, whole, whole)])
+        pieces, repeated = _boxes(asking, scene, query, [], [tiling.Tile(whole, whole, whole)], doubtful=False)
         asking.demand_an_answer(scene, f"boxes of '{query}'")
         if len(tiles) > 1 and name and places_alone(query):
             asking.total += len(tiles)
-            pieces = _meant(query, pieces, _boxes(asking, scene, name, voters, tiles)[0], scene.grid)
-        elif not small:
-            said = [
-                "The query says more than a place or a size: the image was asked about as a whole and at reduced "
-                "resolution. To find small things, ask for the bare class and choose among its boxes."
-            ]
-        nearer = _seen_from_near(asking, scene, [piece.box for piece in pieces], name)
-        pieces = [replace(piece, box=box) for piece, box in zip(pieces, nearer, strict=True)]
-        pieces = _trusted(model, query, pieces)
+            all_of_it = _trusted(model, name, _boxes(asking, scene, name, voters, tiles)[0])
+            pieces = _meant(query, pieces, all_of_it, scene.grid)
+        else:
+            nearer = _seen_from_near(asking, scene, [piece.box for piece in pieces], name)
+            pieces = [replace(piece, box=box) for piece, box in zip(pieces, nearer, strict=True)]
+            if not small:
+                said = [
+                    "The query says more than a place or a size: the image was asked about as a whole and at reduced "
+                    "resolution. To find small things, ask for the bare class and choose among its boxes."
+                ]
     else:
         pieces, repeated = _boxes(asking, scene, query, voters, tiles)
         asking.demand_an_answer(scene, f"boxes of '{query}'")
-        least = model.least(Query(Task.GROUND, (None,), query)) if hasattr(model, "least") else 0.0
-        pieces = [piece for piece in _trusted(model, query, pieces) if piece.sure >= least]
+    least = model.least(Query(Task.GROUND, (None,), query)) if hasattr(model, "least") else 0.0
+    pieces = [piece for piece in _trusted(model, query, pieces) if piece.sure >= least]
     found = sorted(pieces, key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left))
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
     return _seen(
@@ -664,9 +665,10 @@ def _boxes(
     query: str,
     voters: Sequence[Sequence[tiling.Tile]],
     tiles: Sequence[tiling.Tile],
+    doubtful: bool = True,
 ) -> tuple[list[tiling.Piece], int]:
     """One piece for each object that the tiles tell of, `voters` of several sizes together; and how many were told
-    twice.
+    twice. doubtful: with all that the model considered, if it says.
     """
     pieces: list[tiling.Piece] = []
     heard: list[tiling.Tile] = []
@@ -676,8 +678,12 @@ def _boxes(
         if percents is None:
             continue
         heard.append(tile)
+        sure: Sequence[float | None] = answer.each
+        if doubtful and answer.boxes is not None:
+            percents, sure = [box for box, _ in answer.boxes], [chance for _, chance in answer.boxes]
         told = [_from_percent(box, tile.view) for box in percents]
-        sure = answer.each if len(answer.each) == len(told) else [answer.confidence] * len(told)
+        if len(sure) != len(told):
+            sure = [answer.confidence] * len(told)
         boxes = tiling.distinct(told)
         repeated += len(told) - len(boxes)
         pieces += [tiling.Piece(box, tile, sure[told.index(box)], number) for box in boxes]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,3 +131,23 @@ def test_answers_in_other_lights_count_with_those_as_the_pictures_are(
     told = [evaluate.Predictions.read(path / "predictions.jsonl").replies for path in (one, other)]
     assert told[0].keys() == told[1].keys()
     assert [told[0][key]["confidence"] for key in told[0]] != [told[1][key]["confidence"] for key in told[0]]
+
+
+def test_one_of_several_is_chosen_by_what_a_box_is_worth_while_its_own_line_is_fitted(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(Path(__file__).parents[1] / "vlm" / "nano", tmp_path / "nano")
+    before = json.loads((folder / "config.json").read_text())["calibration"]
+    believed: dict[str, set[str]] = {}
+    ask = evaluate.evaluate
+
+    def spy(model: RSUniVLM, *given: Any, names: list[str], **options: Any) -> object:
+        believed[names[0]] = set(model.model.config.calibration or {})
+        return ask(model, *given, names=names, **options)
+
+    monkeypatch.setattr(evaluate, "evaluate", spy)
+    asked = ["--tasks", "grounding", "scenes", "--limit", "1"]
+    main([str(folder), "--data", str(shared / "data"), "--out", str(tmp_path / "out"), *asked])
+    assert believed["scenes"] == set()
+    assert believed["grounding"] == set(before) - {"ground the one"} != set(before)
+    assert json.loads((folder / "config.json").read_text())["calibration"] == before  # one answer fits no line

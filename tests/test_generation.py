@@ -18,13 +18,13 @@ from vocabularies import merging_tokenizer
 
 from training.synthetic import scene
 from vlm import checkpoints, generation, text_box, text_mask
-from vlm.generation import EMBEDDED, RSUniVLM, Written, computes_bfloat16, end_tokens, typical, write
+from vlm.generation import EMBEDDED, LIKELY, RSUniVLM, Written, computes_bfloat16, end_tokens, typical, write
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.pen import KINDS, Aim
 from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Answer, Granularity, Query, Task, TooLong, list_categories
-from vlm.reader import ACROSS, NUMBERS, RARE, Memory, Reading
+from vlm.reader import ACROSS, NUMBERS, RARE, Memory, Reading, boxes
 from vlm.views import MOST, turned
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -350,6 +350,10 @@ def test_masks_and_boxes_are_written_from_where_their_cells_stand_as_in_training
         if query.expert == Granularity.PIXEL:
             assert positions[-1] == 700 + grid * grid
             assert aims[length - 1 :: len(row.tokens)] == [Aim.RUN.at(0), Aim.RUN.at(grid * grid)]
+        elif reader:
+            assert row.boxes
+            assert not row.tokens  # The reader has told them.
+            continue
         else:
             last = text_box.decode(guide.text(row.tokens))[-1]
             assert positions[-1] == 701 + text_box.cell(last, processor.patches)
@@ -507,6 +511,57 @@ def test_a_reader_turns_the_edges_that_it_saw_in_views_back_into_those_of_the_im
     found = reader.agreed(memory, turns).edges[0, 4 * row + column]
     assert found.argmax(-1).tolist() == list(box)
     assert found.sum(-1).tolist() == pytest.approx([1.0] * 4)
+
+
+def test_boxes_are_where_the_edges_are_likeliest_and_what_two_patches_see_is_told_once() -> None:
+    edges = torch.full((4, 4, NUMBERS), 1e-6)
+
+    def see(patch: int, box: tuple[int, int, int, int], spread: float = 0.0) -> None:
+        for side, number in enumerate(box):
+            edges[patch, side] = 1e-6
+            edges[patch, side, number] = 1 - spread
+            edges[patch, side, number + 1] += spread / 2
+            edges[patch, side, (number + 50) % NUMBERS] += spread / 2  # far off
+
+    see(0, (10, 20, 30, 40))
+    see(1, (12, 20, 32, 40))  # the same thing, less likely
+    see(2, (60, 60, 90, 90), spread=0.4)
+    see(3, (50, 10, 52, 12))
+    odds = torch.tensor([2.0, 1.0, 2.0, -5.0])  # the last is fainter than FAINT
+    (first, sure), (second, unsure) = boxes(odds, edges)
+    assert first == pytest.approx((10, 20, 30, 40), abs=0.1)
+    assert sure == pytest.approx(odds[0].sigmoid().item(), abs=1e-3)
+    assert second == pytest.approx((60.25, 60.25, 90.25, 90.25), abs=0.1)
+    assert unsure == pytest.approx(odds[2].sigmoid().item() * 0.8**2, abs=1e-2)  # the root of 0.8 to the fourth
+    assert boxes(torch.full((4,), -9.0), edges) == ()
+    # Edges that cross make a thin box, never a reversed one.
+    see(0, (40, 20, 10, 40))
+    ((left, top, right, bottom), _), *_ = boxes(torch.tensor([9.0, -9.0, -9.0, -9.0]), edges)
+    assert 0 <= left < right <= 100
+    assert 0 <= top < bottom <= 100
+
+
+def test_a_network_with_a_reader_tells_all_boxes_that_it_considered_and_writes_the_likely_ones() -> None:
+    model, processor = tiny_network(cells_at=700, reader=8, mask_grid=4)
+    stir(model)
+    model.language_model.layers[-1].reader.edges.weight.data.mul_(1000)  # sure of where they are
+    image = queries()[0].images
+    able = RSUniVLM(model, processor)
+    for lean, many in ((9.0, True), (-9.0, False)):
+        model.config.leans = {"ground": lean, "ground the one": lean}
+        every, one = able.ask([Query(Task.GROUND, image, name) for name in ("ship", "the ship at the left")])
+        assert every.boxes is not None
+        chances = [chance for _, chance in every.boxes]
+        assert chances == sorted(chances, reverse=True)
+        assert [chance for chance in chances if chance >= LIKELY] == list(every.each)
+        assert len(text_box.decode(every.text)) == len(every.each)
+        assert bool(every.each) == many
+        assert len(one.each) == min(len(one.boxes or ()), 1)
+        if not many:
+            assert every.text == text_box.NOTHING
+            assert every.confidence == pytest.approx(1 - max(chances, default=0.0))
+    free = RSUniVLM(model, processor, constrained=False).ask([Query(Task.GROUND, image, "ship")], max_new_tokens=4)[0]
+    assert free.boxes is None  # written word by word, as the reference does
 
 
 def test_the_most_typical_draft_is_like_the_others_and_not_unlikely() -> None:

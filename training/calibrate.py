@@ -43,6 +43,8 @@ LEAST = 0.05
 FEWEST_ASKED = 5
 """Nor do answers to fewer items, for those about one image are much alike: ten cars in four say little of cars."""
 
+THE_ONE = f"{Task.GROUND.value} the one"
+"""What `kinds_of_answer` calls the answers of "grounding"."""
 WEATHER = Augmentation(colour=0.5, blur=0.5, noise=0.5)
 """How much another light may differ: twice as much as in training, and blurred or noisy as often as not."""
 
@@ -132,30 +134,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not file.is_file():
         parser.error(f"{file} is not there: pass the folder of a checkpoint")
     model = RSUniVLM.load(given.folder)
+    settings = model.model.config
     # The network's own confidences are what is fitted, of boxes that are not told, too.
-    model.model.config.calibration, model.model.config.leasts = None, {Task.GROUND.value: LEAST}
+    settings.calibration, settings.leasts = None, {Task.GROUND.value: LEAST}
     weights = evaluate.fingerprint(str(given.folder))
-    told: dict[str, list[tuple[float, bool]]] = {}
-    for light in range(given.lights + 1):
-        out = given.out / (f"{weights[:8]}-{light}" if light else weights[:8])
-        evaluate.evaluate(
-            model, given.data, split="val", names=given.tasks, limit=given.limit, out=out, weights=weights,
-            tell=lambda text: print(text, file=sys.stderr), shown=partial(weathered, light=light),
-        )  # fmt: skip
-        predictions = evaluate.Predictions.read(out / "predictions.jsonl")
-        for kind, answers in judged_answers(predictions, given.data, given.tasks, given.limit).items():
-            told.setdefault(kind, []).extend(answers)
-    fitted = lines_of(told)
+    known = json.loads(file.read_text(encoding="utf-8")).get("calibration") or {}
+    fitted: dict[str, tuple[float, float]] = {}
     print("| answers | n | right | ECE before | ECE after | slope, offset |\n|---|---:|---:|---:|---:|---|")
-    for kind, line in fitted.items():
-        sure, right = (np.array(column, float) for column in zip(*told[kind], strict=True))
-        after = [calibrated(value, line) for value in sure]
-        before, now = (100 * metrics.calibration_error(values, right) for values in (sure, after))
-        print(f"| {kind} | {len(right)} | {100 * right.mean():.1f} | {before:.1f} | {now:.1f} | {line} |")
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    lines = {**(settings.get("calibration") or {}), **fitted}  # What is not asked stays as it was fitted.
-    settings["calibration"] = lines
-    file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    for name in [exam for exam in EXAMS if exam in given.tasks]:
+        if name == "grounding":  # One of several is chosen by how much each of them is believed.
+            settings.calibration = {kind: line for kind, line in (known | fitted).items() if kind != THE_ONE}
+        told: dict[str, list[tuple[float, bool]]] = {}
+        for light in range(given.lights + 1):
+            out = given.out / (f"{weights[:8]}-{light}" if light else weights[:8])
+            evaluate.evaluate(
+                model, given.data, split="val", names=[name], limit=given.limit, out=out, weights=weights,
+                tell=lambda text: print(text, file=sys.stderr), shown=partial(weathered, light=light),
+            )  # fmt: skip
+            predictions = evaluate.Predictions.read(out / "predictions.jsonl")
+            for kind, answers in judged_answers(predictions, given.data, [name], given.limit).items():
+                told.setdefault(kind, []).extend(answers)
+        lines = lines_of(told)
+        fitted |= lines
+        for kind, line in lines.items():
+            sure, right = (np.array(column, float) for column in zip(*told[kind], strict=True))
+            after = [calibrated(value, line) for value in sure]
+            before, now = (100 * metrics.calibration_error(values, right) for values in (sure, after))
+            print(f"| {kind} | {len(right)} | {100 * right.mean():.1f} | {before:.1f} | {now:.1f} | {line} |")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    kept["calibration"] = known | fitted  # What is not asked stays as it was fitted.
+    file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.pen import BoxPen, MaskPen
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, to_rgb
 from vlm.prompts import Answer, Query, Task, TooLong, list_categories
-from vlm.reader import Memory
+from vlm.reader import Memory, boxes
 from vlm.views import MOST, PLACES, asked, can_turn
 
 EMBEDDED = Path(__file__).parent / "nano"
@@ -43,6 +43,9 @@ MASKS = (Task.SEGMENT, Task.SEGMENT_CHANGE)
 """Tasks whose answer is a mask."""
 KEPT = 2**28
 """Most bytes of what was seen of images that are kept for further questions."""
+LIKELY = 0.2
+"""How sure a box of `vlm.reader.boxes` is at least that the text tells: half of those that are just so sure are right,
+on validation scenes."""
 GRAMS = 4
 """By so many tokens in a row drafts are compared."""
 
@@ -53,14 +56,16 @@ class Written:
 
     tokens: without the end token. logs: natural logarithm of the probability of each choice made, the end token's
     included where it was chosen; of a number of a box, that of one within `vlm.grammar.NEAR`. finished: False when the
-    answer was cut at its limit. patches: row by row over the image, how likely each patch holds the middle of a box, or
-    each patch, or each part of one, is of the class of a mask; () from a network without a reader.
+    answer was cut at its limit. patches: row by row over the image, how likely each patch, or each part of one, is of
+    the class of a mask; () from a network without a reader. boxes: see `vlm.reader.boxes`; where they are told, nothing
+    was written; None from a network without a reader, and where no grammar asks for boxes.
     """
 
     tokens: tuple[int, ...]
     logs: tuple[float, ...]
     finished: bool
     patches: tuple[float, ...] = ()
+    boxes: tuple[tuple[text_box.Percent, float], ...] | None = None
 
 
 @dataclass
@@ -69,7 +74,7 @@ class _Row:
     takes what is likeliest, the others are drawn.
 
     position: rotary position of the last token, kept only for networks with `cells_at`; pen: where on the cells it is;
-    patches: see `Written`.
+    patches, boxes: see `Written`.
     """
 
     number: int
@@ -82,6 +87,7 @@ class _Row:
     position: int = 0
     pen: MaskPen | BoxPen | None = None
     patches: tuple[float, ...] = ()
+    boxes: tuple[tuple[text_box.Percent, float], ...] | None = None
     draft: int = 0
 
     @property
@@ -92,7 +98,7 @@ class _Row:
     @property
     def written(self) -> Written:
         """What is written so far."""
-        return Written(tuple(self.tokens), tuple(self.logs), self.finished, self.patches)
+        return Written(tuple(self.tokens), tuple(self.logs), self.finished, self.patches, self.boxes)
 
     def take(self, token: int, log: float, ends: frozenset[int]) -> bool:
         """Append a token; returns whether the answer goes on."""
@@ -124,7 +130,8 @@ def write(
     limits: most tokens of each answer. guides: the grammar of each answer, None for free text. pens, pieces: the
     processor's, for a network with `cells_at`. views: how many rows of the batch, one after the other, show each
     answer's images in the first so many of `vlm.views`; 1 each by default. They write it together, by the mean of what
-    they find likely; but an answer with a pen is written by the first, after its reader has learned what all see.
+    they find likely; but an answer with a pen is written by the first, after its reader has learned what all see, and
+    boxes that a grammar rules are not written at all: the reader has told them by then.
     drafts: how often each answer is written, first by what is likeliest, then drawn by `_dice` at a temperature of 1;
     1 each by default. All of them are returned, see `typical`.
     leans: what the reader adds to the log-odds of each answer, see `RSUniVLMConfig.leans`; 0 by default.
@@ -172,7 +179,11 @@ def write(
         assert memory.odds is not None
         fine = memory.odds if memory.fine is None else memory.fine
         for place, row in enumerate(rows):
-            row.patches = tuple((fine if isinstance(row.pen, MaskPen) else memory.odds)[place].sigmoid().tolist())
+            if isinstance(row.pen, MaskPen):
+                row.patches = tuple(fine[place].sigmoid().tolist())
+            elif isinstance(row.pen, BoxPen) and row.guide is not None and firsts[place] == place:
+                row.boxes, row.finished = boxes(memory.odds[place], memory.edges[place]), True
+                done[row.key] = row.written
     seen = torch.zeros(logits.shape, dtype=torch.bool, device=device)
 
     def keep(places: list[int]) -> None:
@@ -184,7 +195,13 @@ def write(
         memory = None if memory is None else memory.of(chosen)
 
     if memory is not None:
-        writing = [place for place, row in enumerate(rows) if row.pen is None or firsts[place] == place]
+        writing = [
+            place
+            for place, row in enumerate(rows)
+            if row.key not in done and (row.pen is None or firsts[place] == place)
+        ]
+        if not writing:
+            return [[done[number, 0]] for number in range(len(limits))]
         if len(writing) < len(rows):
             keep(writing)
             logits = logits[torch.tensor(writing, device=device)]
@@ -476,7 +493,9 @@ class RSUniVLM:
         no grammar is cut but by the length that the network can read.
         The confidence of a choice is the probability of the whole label among the labels; that of any other answer the
         geometric mean of its tokens' probabilities, among the allowed tokens where a grammar rules; a number of a box
-        counts as likely as one within `vlm.grammar.NEAR` percents of it.
+        counts as likely as one within `vlm.grammar.NEAR` percents of it. A network with a reader tells boxes as the
+        reader sees them, those that are `LIKELY`, or the surest alone where the text begins with "the", and is as
+        confident as the mean of them.
         Raises TooLong for a query that is too long, ValueError for one whose labels cannot be written.
         """
         queries = self._named(queries)
@@ -598,9 +617,17 @@ class RSUniVLM:
         grammar = None if guide is None else guide.grammar
         text = self.processor.read([list(row.tokens)])[0].strip() if guide is None else guide.text(row.tokens)
         each: tuple[float, ...] = ()
+        if row.boxes is not None:
+            told = [one for one in row.boxes if one[1] >= LIKELY][: text_box.MAX_BOXES]
+            if query.text.strip().lower().startswith("the "):
+                told = list(row.boxes[:1])
+            each = tuple(chance for _, chance in told)
+            text = text_box.encode(box for box, _ in told)
+            own = sum(each) / len(each) if each else 1 - max((chance for _, chance in row.boxes), default=0.0)
+            return Answer(text, self.trusted(query, own, text), row.finished, each, row.boxes)
         own = math.exp(sum(row.logs) / (1 if isinstance(grammar, ChoiceGrammar) else len(row.logs)))
         if isinstance(grammar, BoxGrammar):
-            each = tuple(self._by_box(row, text))
+            each = tuple(self._by_box(row))
         elif isinstance(grammar, MaskGrammar) and row.patches:
             each = row.patches
             own = sum(max(chance, 1 - chance) for chance in each) / len(each)
@@ -612,17 +639,14 @@ class RSUniVLM:
         line = next((lines[kind] for kind in kinds_of_answer(query.task, query.text, text) if kind in lines), None)
         return confidence if line is None else calibrated(confidence, line)
 
-    def _by_box(self, row: Written, text: str) -> list[float]:
-        """The confidence in each box of an answer: the geometric mean of how likely it is there, and its numbers."""
+    def _by_box(self, row: Written) -> list[float]:
+        """The confidence in each box of an answer: the geometric mean of how likely the tokens are that write it."""
         found: list[list[float]] = []
         for token, log in zip(row.tokens, row.logs, strict=False):
             if "[" in self.processor.pieces[token]:
                 found.append([])
             if found:
                 found[-1].append(log)
-        if row.patches:
-            for logs, box in zip(found, text_box.decode(text), strict=False):
-                logs[0] = math.log(max(row.patches[text_box.cell(box, self.mask_grid)], 1e-12))
         return [math.exp(sum(logs) / len(logs)) for logs in found]
 
     def _limit(self, query: Query, guide: Guide[Any] | None) -> int:

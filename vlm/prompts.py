@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from vlm.text_box import Percent
+
 
 class Granularity(IntEnum):
     """Which of the three experts answers; the integer indexes the expert list of every decoder layer."""
@@ -142,12 +144,16 @@ class Answer:
     finished: False when the answer was cut at the token limit.
     each: of an answer of boxes, the confidence of each, in their order; of a mask, how likely each cell, or each of as
     many equal parts a side of every cell, is of the class, row by row over the image; () when the model cannot say.
+    boxes: where boxes are asked for, all that the model considered, those that the text tells among them: left, top,
+    right, bottom in percent, not rounded, and how likely such an object is there, the likeliest first; None when the
+    model cannot say.
     """
 
     text: str
     confidence: float | None = None
     finished: bool = True
     each: tuple[float, ...] = ()
+    boxes: tuple[tuple[Percent, float], ...] | None = None
 
 
 PLACEHOLDER = "<image>"

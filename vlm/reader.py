@@ -20,7 +20,7 @@ from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from vlm.pen import KINDS, Aim
-from vlm.text_box import NOTHING
+from vlm.text_box import NOTHING, Percent
 from vlm.text_mask import OTHERS
 from vlm.views import patches, sides
 
@@ -36,6 +36,12 @@ SHARP = 3.0
 many that are hardly likely do not add up to one that is, and many likely ones not to one that is not."""
 FINE = 32
 """Width of the queries and keys of the parts of a patch."""
+FAINT = 0.02
+"""How likely the middle of a box is at least, before its edges are weighed, that it is told of at all."""
+NEARBY = 0.25
+"""By what share of a box's size its edges may be off."""
+SAME = 0.5
+"""IoU from which on two boxes that were seen from different patches are one object."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,41 @@ def finer(odds: Tensor, asked: Tensor, parts: Tensor) -> Tensor:
     side, split = (math.isqrt(size) for size in parts.shape[1:3])
     found: Tensor = fine.view(len(odds), side, side, split, split).transpose(2, 3).flatten(1)
     return found
+
+
+def boxes(odds: Tensor, edges: Tensor) -> tuple[tuple[Percent, float], ...]:
+    """The objects that the patches of an image tell of, the surest first, and how sure each is.
+
+    odds: (patches,) log-odds that each holds the middle of one. edges: (patches, 4, NUMBERS), see `Memory`: an edge
+    lies where three numbers in a row are likeliest, to a fraction of a percent. Sure is what is likely to be there, and
+    to have all its edges within a `NEARBY` of its size, of which the square root counts. Of an object that several
+    patches see, the surest tells.
+    """
+    chances, order = odds.float().sigmoid().sort(descending=True, stable=True)
+    chances = chances[chances >= FAINT]
+    likely = edges[order[: len(chances)]].float()
+    number = torch.arange(NUMBERS, device=odds.device)
+    padded = functional.pad(likely, (1, 1))
+    place = (padded[..., :-2] + likely + padded[..., 2:]).argmax(-1, keepdim=True)
+    around = likely * ((number - place).abs() <= 2)
+    ends = (around * number).sum(-1) / around.sum(-1).clamp(min=1e-9)
+    starts = torch.minimum(ends[:, :2], ends[:, 2:] - 0.5).clamp(min=0)
+    corners = torch.cat([starts, torch.maximum(ends[:, 2:], starts + 0.5)], 1)
+    size = corners[:, 2:] - corners[:, :2]
+    reach = (NEARBY * size).clamp(min=1).repeat(1, 2)[..., None]
+    sure = chances * (likely * ((number - corners[..., None]).abs() <= reach)).sum(-1).prod(-1).sqrt()
+
+    sure, order = sure.sort(descending=True, stable=True)
+    corners, area = corners[order], size[order].prod(-1)
+    shared = torch.minimum(corners[:, None, 2:], corners[:, 2:]) - torch.maximum(corners[:, None, :2], corners[:, :2])
+    both = shared.clamp(min=0).prod(-1)
+    same = both >= SAME * (area[:, None] + area - both)
+    free = torch.ones(len(order), dtype=torch.bool, device=odds.device)
+    for row in range(len(order)):
+        if free[row]:
+            free[row + 1 :] &= ~same[row, row + 1 :]
+    told = zip(corners[free].tolist(), sure[free].tolist(), strict=True)
+    return tuple(((left, top, right, bottom), chance) for (left, top, right, bottom), chance in told)
 
 
 class Reader(nn.Module):
