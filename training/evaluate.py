@@ -250,14 +250,15 @@ def read_rows(path: Path, name: str = "") -> list[dict[str, Any]]:
 def facts_of(model: VisionModel, weights: str) -> dict[str, Any]:
     """What tells the answers of one model from those of another: only such are kept in one file."""
     dtype = str(getattr(getattr(model, "model", None), "dtype", "")).removeprefix("torch.")
-    parts, sizes = int(getattr(model, "parts", 1)), list(getattr(model, "mask_tiles", ()))
+    parts = int(getattr(model, "parts", 1))
+    sizes = {name: list(getattr(model, name, ())) for name in ("mask_tiles", "box_tiles")}
     return {
         "model": model.name,
         "weights": weights,
         "tile": model.tile_size,
         "grid": int(getattr(model, "mask_grid", 24)),
         **({"parts": parts} if parts > 1 else {}),
-        **({"mask_tiles": sizes} if sizes else {}),
+        **{name: tiles for name, tiles in sizes.items() if tiles},
         **({"dtype": dtype} if dtype not in ("", "float32") else {}),
     }
 
