@@ -56,6 +56,8 @@ _SIDE = re.compile(
 """The end of "on the left side of the image" and of "in the lower left corner"."""
 BORDER = 0.03
 """Softness of the border of a third, as a share of the image's side."""
+ASIDE = 0.2
+"""How well a corner fits a place that is named by one side, such as "at the top"."""
 
 
 def class_of(query: str) -> str:
@@ -69,30 +71,42 @@ def places_alone(query: str) -> bool:
     return _OTHER.search(_SIDE.sub(r"\1", _IMAGE.sub("", query.strip()))) is None
 
 
-def meant(query: str, boxes: Sequence[Box], chances: Sequence[float], width: int, height: int) -> NDArray[np.float64]:
-    """(boxes,): how likely each box is there and is the one that is described, and no other is.
+def meant(
+    query: str,
+    boxes: Sequence[Box],
+    chances: Sequence[float],
+    width: int,
+    height: int,
+    hints: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """(boxes,): how likely each box is the one that is described, if one is; what they lack of 1, that none is there.
 
-    boxes: of the class, in pixels of an image of `width` x `height`; chances: how likely each is there.
+    boxes: of the class, in pixels of an image of `width` x `height`; chances: how likely each is there; hints: (boxes,)
+    how many times likelier each is by what else is known. Who names one side ("at the top") means the middle of it
+    first of all. That several are in the place named makes each of them less likely, but not that there is none.
     """
     there = np.asarray(chances, float).clip(0, 0.99)
     at = np.array([(*box.center, max(box.area, 1e-9)) for box in boxes], float).reshape(-1, 3)
     at = np.stack([at[:, 0] / width, at[:, 1] / height, np.log(at[:, 2])], 1)
-    fits = np.ones(len(boxes))
+    fits, central = np.ones((2, len(boxes)))
     for word, value, difference in _FIRST:
         if word.search(query):
             values = value(at)
             beaten = _logistic((values[None] - values[:, None]) / difference)
             break
     else:
-        for axis in (0, 1):
-            found = [third for words, along, third in _THIRDS if along == axis and words.search(query)]
+        named = [[third for words, along, third in _THIRDS if along == axis and words.search(query)] for axis in (0, 1)]
+        for axis, found in enumerate(named):
             if found or _MIDDLE.search(query):
                 fits *= _in_third(at[:, axis], found[0] if found else 1)
-        beaten = np.tile(fits, (len(boxes), 1))
+            elif named[1 - axis]:
+                central *= ASIDE + (1 - ASIDE) * _in_third(at[:, axis], 1)
+        beaten = np.tile(fits * central, (len(boxes), 1))
     rivals = 1 - there[None] * beaten
     np.fill_diagonal(rivals, 1.0)
-    likely: NDArray[np.float64] = there * fits * rivals.prod(1)
-    return likely
+    likely: NDArray[np.float64] = there * fits * central * rivals.prod(1) * (1.0 if hints is None else hints)
+    total = max(float(likely.sum() + (1 - there * fits).prod()), 1e-9)
+    return np.asarray(likely / total)
 
 
 def _in_third(shares: NDArray[np.float64], third: int) -> NDArray[np.float64]:

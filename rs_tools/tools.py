@@ -47,7 +47,7 @@ from rs_tools.results import (
     readable,
 )
 from vlm import text_box, text_mask
-from vlm.prompts import ANY_CHANGE, Answer, Query, Task, TooLong, list_categories
+from vlm.prompts import ANY_CHANGE, Answer, Query, Task, TooLong, list_categories, means_one
 
 SHOWN = 2
 """How many tiles long a window may be to be shown at its own resolution, for the network alone to reduce."""
@@ -73,6 +73,8 @@ UNSEEN = 0.3
 """By how much the confidence in a described object counts that the search for its class has not found, and the IoU from
 which on it has.
 """
+HINT = 4.0
+"""How many times likelier, besides once, a box is the one that is described where the description itself found it."""
 MOST_COMPARED = 1000
 """Among so many objects of a class, the surest ones, the one that is described is chosen."""
 SMALL = 0.12
@@ -143,7 +145,7 @@ def ground_object(
     model = model or load_model()
     name = class_of(query)
     compares = COMPARES.search(query) is not None
-    described = compares or query.lower().startswith("the ")
+    described = compares or means_one(query)
     small = max(scene.grid.width, scene.grid.height) <= tiling.WHOLE * model.tile_size
     voters, tiles = _box_tiles(scene, model)
     asking = _Asking(model, progress, cancel, total=len(tiles))
@@ -151,9 +153,11 @@ def ground_object(
     if described and (small or compares):
         whole = Window(0, 0, scene.grid.width, scene.grid.height)
         asking.total = 1
-        pieces, repeated = _boxes(asking, scene, query, [], [tiling.Tile(whole, whole, whole)], doubtful=False)
+        choosing = len(tiles) > 1 and name != "" and places_alone(query)
+        hinted = choosing and means_one(query)
+        pieces, repeated = _boxes(asking, scene, query, [], [tiling.Tile(whole, whole, whole)], doubtful=hinted)
         asking.demand_an_answer(scene, f"boxes of '{query}'")
-        if len(tiles) > 1 and name and places_alone(query):
+        if choosing:
             asking.total += len(tiles)
             all_of_it = _trusted(model, name, _boxes(asking, scene, name, voters, tiles)[0])
             pieces = _meant(query, pieces, all_of_it, scene.grid)
@@ -771,21 +775,21 @@ def _meant(
     """The one of all boxes of a class that a description means, given what was told of the description itself.
 
     The likelier it is that a box is there, and the first of all or alone in the place named, the better, and up to
-    twice as good if it overlaps with what was told. Where nothing was told, it must be likelier than not; several that
-    were told stay as they are.
+    1 + `HINT` times as good if it overlaps with what was told, surely told. Where several were told and not one is
+    meant, they stay as they are.
     """
-    if len(told) > 1:
+    if len(told) > 1 and not means_one(query):
         return list(told)
     surest = sorted(all_of_it, key=lambda piece: piece.sure, reverse=True)[:MOST_COMPARED]
+    hints = [1 + HINT * max((one.box.iou(piece.box) * piece.sure**0.5 for piece in told), default=0) for one in surest]
     alone = [piece for piece in told if all(piece.box.iou(other.box) < UNSEEN for other in surest)]
     pieces = [*surest, *(replace(piece, confidence=UNSEEN * piece.sure) for piece in alone)]
     if not pieces:
         return []
-    likely = meant(query, [piece.box for piece in pieces], [piece.sure for piece in pieces], grid.width, grid.height)
-    overlap = [max((piece.box.iou(other.box) for other in told), default=0.0) for piece in pieces]
-    best = int((likely * (1 + np.array(overlap))).argmax())
-    if not told and likely[best] < 0.5:
-        return []
+    hints += [1.0] * len(alone)
+    boxes, chances = [piece.box for piece in pieces], [piece.sure for piece in pieces]
+    likely = meant(query, boxes, chances, grid.width, grid.height, np.array(hints))
+    best = int(likely.argmax())
     return [replace(pieces[best], confidence=float(likely[best]))]
 
 

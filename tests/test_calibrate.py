@@ -133,6 +133,21 @@ def test_answers_in_other_lights_count_with_those_as_the_pictures_are(
     assert [told[0][key]["confidence"] for key in told[0]] != [told[1][key]["confidence"] for key in told[0]]
 
 
+def test_answers_of_generated_scenes_count_with_those_of_the_sets(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(Path(__file__).parents[1] / "vlm" / "nano", tmp_path / "nano")
+    asked = ["--tasks", "scenes", "--limit", "20", "--out", str(tmp_path / "out")]
+    main([str(folder), "--data", str(shared / "data"), "synthetic", *asked])
+    assert "| classify | 40 |" in capsys.readouterr().out
+    one, other = sorted((tmp_path / "out").iterdir(), key=lambda path: len(path.name))
+    assert other.name == f"{one.name}-synthetic"
+    told = [evaluate.Predictions.read(path / "predictions.jsonl").replies for path in (one, other)]
+    assert all("synthetic" not in key for _, key in told[0])
+    assert told[1]
+    assert not told[0].keys() & told[1].keys()
+
+
 def test_one_of_several_is_chosen_by_what_a_box_is_worth_while_its_own_line_is_fitted(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,5 +83,24 @@ def test_one_that_is_hardly_there_is_hardly_meant_and_hides_no_other() -> None:
     assert meant("the ship", BOXES, [0.2, 0.8, 0.3, 0.2], 100, 100).argmax() == 1
 
 
+def test_of_several_in_the_place_named_one_is_meant_all_the_same() -> None:
+    likely = meant("the only ship", BOXES, [0.9] * 4, 100, 100)
+    np.testing.assert_allclose(likely, 0.25, atol=0.01)
+    assert meant("the only ship", BOXES, [0.05] * 4, 100, 100).sum() < 0.2  # hardly any is there
+
+
+def test_one_side_means_the_middle_of_it_before_its_corners_but_a_corner_where_nothing_else_is() -> None:
+    corner, middle = Box(2, 2, 12, 12), Box(2, 45, 12, 55)
+    corner_likely, middle_likely = meant("the ship at the left", [corner, middle], [0.9, 0.9], 100, 100)
+    assert middle_likely > 4 * corner_likely
+    assert meant("the ship at the left", [corner], [0.9], 100, 100)[0] > 0.5
+
+
+def test_what_is_hinted_at_is_likelier() -> None:
+    likely = meant("the ship", BOXES, [0.5] * 4, 100, 100, np.array([1.0, 1.0, 5.0, 1.0]))
+    assert likely.argmax() == 2
+    assert likely[2] == pytest.approx(5 * likely[0])
+
+
 def test_no_boxes_mean_nothing() -> None:
     assert meant("the leftmost ship", [], [], 100, 100).shape == (0,)

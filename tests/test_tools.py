@@ -173,8 +173,22 @@ def test_one_of_several_is_the_one_that_the_model_points_at_where_words_leave_it
         [box] = ground_object(scene, "the only ship", model=pointing(at)).boxes
         assert box.left == pytest.approx(left, abs=2)
     nowhere = pointing(text_box.NOTHING)
-    assert not ground_object(scene, "the only ship", model=nowhere).found  # neither is likelier than not
+    [box] = ground_object(scene, "the only ship", model=nowhere).boxes
+    assert box.confidence is not None
+    assert box.confidence < 0.5  # one of them, but either is as likely
     assert ground_object(scene, "the leftmost ship", model=nowhere).boxes[0].left == pytest.approx(10, abs=2)
+
+
+def test_what_a_description_hardly_finds_is_a_hint_as_well() -> None:
+    scene = scene_with((10, 10, 18, 18), (160, 160, 168, 168), width=180, height=180)
+
+    def sees(asked: Query) -> str | Answer:
+        if asked.text == "ship":
+            return bright_eyes(asked)
+        return Answer(text_box.NOTHING, 0.5, True, (), (((88.0, 88.0, 95.0, 95.0), 0.1),))
+
+    [box] = ground_object(scene, "the only ship", model=ScriptedModel(sees, tile_size=96, confidence=0.6)).boxes
+    assert box.left == pytest.approx(160, abs=2)
 
 
 def test_what_was_described_and_is_small_in_the_whole_image_is_looked_at_from_near() -> None:

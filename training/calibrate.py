@@ -6,12 +6,13 @@ of answer (https://arxiv.org/abs/1706.04599), and written into config.json as `R
 
 Pictures of a val split come from the same flights as those of its train split, and those of a user do not. `--lights N`
 shows each picture besides in N other lights, stronger than any of the training, so that confidences hold where pictures
-are less familiar, too (https://arxiv.org/abs/2012.10988).
+are less familiar, too (https://arxiv.org/abs/2012.10988). `--data DIR synthetic` asks of generated scenes besides.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import zlib
@@ -124,7 +125,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the calibration."""
     parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
     parser.add_argument("folder", type=Path, help="a checkpoint of this project; its config.json is written anew")
-    parser.add_argument("--data", type=Path, required=True, help="folder with one folder per dataset")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="folders with one folder per dataset, whose answers count alike; 'synthetic' for generated scenes",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/calibrate"), help="where the answers are kept")
     parser.add_argument("--limit", type=int, help="at most this many items per task, drawn by a fixed seed")
     parser.add_argument("--lights", type=int, default=0, metavar="N", help="in how many other lights to ask, too")
@@ -145,14 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name == "grounding":  # One of several is chosen by how much each of them is believed.
             settings.calibration = {kind: line for kind, line in (known | fitted).items() if kind != THE_ONE}
         told: dict[str, list[tuple[float, bool]]] = {}
-        for light in range(given.lights + 1):
-            out = given.out / (f"{weights[:8]}-{light}" if light else weights[:8])
+        for data, light in itertools.product(given.data, range(given.lights + 1)):
+            marks = [data.name] * (data != given.data[0]) + [str(light)] * bool(light)
+            out = given.out / "-".join([weights[:8], *marks])
             evaluate.evaluate(
-                model, given.data, split="val", names=[name], limit=given.limit, out=out, weights=weights,
+                model, data, split="val", names=[name], limit=given.limit, out=out, weights=weights,
                 tell=lambda text: print(text, file=sys.stderr), shown=partial(weathered, light=light),
             )  # fmt: skip
             predictions = evaluate.Predictions.read(out / "predictions.jsonl")
-            for kind, answers in judged_answers(predictions, given.data, [name], given.limit).items():
+            for kind, answers in judged_answers(predictions, data, [name], given.limit).items():
                 told.setdefault(kind, []).extend(answers)
         lines = lines_of(told)
         fitted |= lines

@@ -23,7 +23,7 @@ from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, 
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.pen import BoxPen, MaskPen
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, to_rgb
-from vlm.prompts import Answer, Query, Task, TooLong, list_categories
+from vlm.prompts import Answer, Query, Task, TooLong, list_categories, means_one
 from vlm.reader import Memory, boxes
 from vlm.views import MOST, PLACES, asked, can_turn
 
@@ -363,8 +363,7 @@ def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
         what = "with a number" if text.strip().isdigit() else "with a share" if share else "in words"
         return f"{task.value} {what}", task.value
     if task == Task.GROUND:
-        one = asked.strip().lower()
-        return (f"{task.value} the one",) if one.startswith("the ") else (f"{task.value} {one}", task.value)
+        return (f"{task.value} the one",) if means_one(asked) else (f"{task.value} {asked.strip().lower()}", task.value)
     if task in MASKS:
         return f"{task.value} {asked.strip().lower()}", task.value
     return (task.value,)
@@ -619,7 +618,7 @@ class RSUniVLM:
         each: tuple[float, ...] = ()
         if row.boxes is not None:
             told = [one for one in row.boxes if one[1] >= LIKELY][: text_box.MAX_BOXES]
-            if query.text.strip().lower().startswith("the "):
+            if means_one(query.text):
                 told = list(row.boxes[:1])
             each = tuple(chance for _, chance in told)
             text = text_box.encode(box for box, _ in told)

@@ -180,3 +180,8 @@ def chat_prompt(message: str, images: int) -> str:
 def list_categories(names: Sequence[str]) -> str:
     """Category names as the classification wording lists them; `Query.labels` carries the same names."""
     return ", ".join(names)
+
+
+def means_one(text: str) -> bool:
+    """Whether the name of what is sought means one object ("the leftmost ship") and not all of a class ("ship")."""
+    return text.strip().lower().startswith("the ")
