@@ -148,6 +148,12 @@ def test_answers_of_generated_scenes_count_with_those_of_the_sets(
     assert not told[0].keys() & told[1].keys()
 
 
+def test_two_folders_of_one_name_would_share_their_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--data", "one/data", "other/data"])
+    assert "rename one" in capsys.readouterr().err
+
+
 def test_one_of_several_is_chosen_by_what_a_box_is_worth_while_its_own_line_is_fitted(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

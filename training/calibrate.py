@@ -137,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lights", type=int, default=0, metavar="N", help="in how many other lights to ask, too")
     parser.add_argument("--tasks", nargs="+", choices=EXAMS, default=list(EXAMS), help="what to ask (default: all)")
     given = parser.parse_args(arguments)
+    if len({data.name for data in given.data}) < len(given.data):
+        parser.error("two folders of --data have the same name, by which their answers are kept: rename one")
     file = given.folder / "config.json"
     if not file.is_file():
         parser.error(f"{file} is not there: pass the folder of a checkpoint")
