@@ -145,12 +145,12 @@ def ground_object(
     model = model or load_model()
     name = class_of(query)
     compares = COMPARES.search(query) is not None
-    described = compares or means_one(query)
     small = max(scene.grid.width, scene.grid.height) <= tiling.WHOLE * model.tile_size
-    voters, tiles = _box_tiles(scene, model)
+    described = compares or (small and means_one(query))
+    voters, tiles = _box_tiles(scene, model, described)
     asking = _Asking(model, progress, cancel, total=len(tiles))
     said: list[str] = []
-    if described and (small or compares):
+    if described:
         whole = Window(0, 0, scene.grid.width, scene.grid.height)
         asking.total = 1
         choosing = len(tiles) > 1 and name != "" and places_alone(query)
@@ -744,12 +744,16 @@ def _around(box: Box, grid: Grid, side: int) -> Window:
     return Window(left, top, left + width, top + height)
 
 
-def _box_tiles(scene: Scene, model: VisionModel) -> tuple[list[list[tiling.Tile]], list[tiling.Tile]]:
+def _box_tiles(
+    scene: Scene, model: VisionModel, described: bool = False
+) -> tuple[list[list[tiling.Tile]], list[tiling.Tile]]:
     """Where boxes are asked for: tiles of several sizes that tell of everything, if the model judges by several
-    together; and all tiles, coarser ones for larger objects included.
+    together; and all tiles, coarser ones for larger objects included. described: one of what is found is.
     """
     width, height = scene.grid.width, scene.grid.height
     sizes: Sequence[int] = getattr(model, "box_tiles", ())
+    if described:
+        sizes = getattr(model, "described_tiles", ()) or sizes
     if not sizes:
         return [], tiling.levels(width, height, model.tile_size)
     voters = tiling.votes(width, height, sizes)

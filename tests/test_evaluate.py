@@ -815,7 +815,12 @@ def test_the_card_gets_the_scores_between_its_marks_and_keeps_its_prose(
     command = ["--data", str(data), "--predictions", str(tmp_path / "out/predictions.jsonl"), "--card", str(path)]
     evaluate.main(command)
     told = path.read_text()
-    assert told.startswith(f"# A model\n\nProse | with a bar.\n{evaluate.BEGIN}\nBy `make evaluate`")
+    assert told.startswith(
+        f"# A model\n\nProse | with a bar.\n{evaluate.BEGIN}\nBy `python -m training.evaluate --data DIR`"
+    )
+    assert "DIR --dtype bfloat16`" in evaluate.card_words(
+        {"split": "test", "weights": mine, "dtype": "bfloat16"}, lines
+    )
     assert told.endswith(f"\n\n{evaluate.END}\n\nLast words.")
     assert "old" not in told.partition(evaluate.BEGIN)[2]
     plain = [x for x in lines if x.metric not in evaluate.SIDE_SHOWS and x.task != "change_steps"]

@@ -275,6 +275,10 @@ def test_a_model_may_judge_boxes_by_windows_of_several_sizes() -> None:
     assert np.abs(np.subtract((24, 24, 48, 48), (one.left, one.top, one.right, one.bottom))).max() <= 1
     # What is described is asked of the image as a whole, and its class of all windows.
     assert ground_object(scene, "the largest ship", model=model).tiles_read == 6
+    # Among nearer windows, if the model says so; those of the bare class stay as they are.
+    model.described_tiles = (64, 150)
+    assert ground_object(scene, "the largest ship", model=model).tiles_read == 11
+    assert ground_object(scene, "ship", model=model).tiles_read == 5
 
 
 def test_nothing_found_is_an_answer() -> None:

@@ -251,7 +251,7 @@ def facts_of(model: VisionModel, weights: str) -> dict[str, Any]:
     """What tells the answers of one model from those of another: only such are kept in one file."""
     dtype = str(getattr(getattr(model, "model", None), "dtype", "")).removeprefix("torch.")
     parts = int(getattr(model, "parts", 1))
-    sizes = {name: list(getattr(model, name, ())) for name in ("mask_tiles", "box_tiles")}
+    sizes = {name: list(getattr(model, name, ())) for name in ("mask_tiles", "box_tiles", "described_tiles")}
     return {
         "model": model.name,
         "weights": weights,
@@ -499,9 +499,10 @@ def card_words(run: Mapping[str, Any], lines: Sequence[Line], limit: int | None 
     plain = [x for x in lines if x.metric not in SIDE_SHOWS and x.task != "change_steps"]
     steps = [x for x in lines if x.task == "change_steps" and x.metric != exams.GAIN]
     part = "all items" if limit is None else f"at most {limit} items of each, drawn by a fixed seed"
+    command = "python -m training.evaluate --data DIR" + (f" --dtype {run['dtype']}" if "dtype" in run else "")
     words = [
-        f"By `make evaluate` (`python -m training.evaluate --data DIR`) on the {run['split']} splits (by scene, "
-        f"tile, airport or sequence; never trained on), {part}; weights {run['weights']}. All but n and unread are "
+        f"By `{command}` on the {run['split']} splits (by scene, tile, airport or sequence; never trained on), {part}; "
+        f"weights {run['weights']}. All but n and unread are "
         "percentages, CIDEr x 100, and the count error is in objects. The floor is the score of an answer that does "
         "not look at the image; the ceiling that of perfect answers after the model's grid of cells and percents. In "
         "brackets beside the ECE stands what it would be by chance if every confidence meant what it says.",

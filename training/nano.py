@@ -48,10 +48,11 @@ ASKING = Asking(GRID, PARTS, each=3)
 TILE = 176  # native pixels of a large raster that one query sees
 MASK_TILES, MASK_VIEWS = [264, TILE, 140], 2  # by which masks are judged together, and in how many views of each
 BOX_TILES = [112, TILE, 264]  # by which boxes are
+DESCRIBED_TILES = [88, TILE, 264]  # by which those are among which one is described
 LEASTS = {
-    "ground": 0.38,
-    "ground car": 0.6,
-    "ground tree": 0.25,
+    "ground": 0.4,
+    "ground car": 0.65,
+    "ground tree": 0.33,
     "ground the one": 0.1,
 }  # confidences from which on boxes are told, about half of the F1 on val
 RUN_LABELS = ("airplane", "change", "ship", "car", "tree")  # with the mask classes: whose runs are single tokens
@@ -190,6 +191,7 @@ def fresh(words: PreTrainedTokenizerFast) -> RSUniVLMForConditionalGeneration:
         mask_tiles=MASK_TILES,
         mask_views=MASK_VIEWS,
         box_tiles=BOX_TILES,
+        described_tiles=DESCRIBED_TILES,
         cells_at=CELLS_AT,
         reader=READER,
         parts=PARTS,

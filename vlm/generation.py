@@ -405,9 +405,9 @@ class RSUniVLM:
 
     name: what it was loaded from. views: in how many views of `vlm.views` an image is shown for an answer, mask_views
     for a mask, if not in as many; drafts: how often a caption is written before the most typical is told; 1 is the
-    fastest. tile_size: side in pixels of the window of a large raster that one query should see; mask_tiles, box_tiles:
-    see `RSUniVLMConfig`. mask_grid: rows and columns of its masks; parts: into how many parts a side each of
-    their cells is cut where `Answer.each` says how likely they are.
+    fastest. tile_size: side in pixels of the window of a large raster that one query should see; mask_tiles, box_tiles,
+    described_tiles: see `RSUniVLMConfig`. mask_grid: rows and columns of its masks; parts: into how many parts a side
+    each of their cells is cut where `Answer.each` says how likely they are.
     """
 
     def __init__(
@@ -433,6 +433,7 @@ class RSUniVLM:
         self.tile_size = int(model.config.tile_pixels)
         self.mask_tiles = tuple(map(int, model.config.mask_tiles or ()))
         self.box_tiles = tuple(map(int, model.config.box_tiles or ()))
+        self.described_tiles = tuple(map(int, model.config.described_tiles or ()))
         self.mask_grid, self.parts = int(model.config.mask_grid), int(model.config.parts)
         self._lock = threading.Lock()
         self._seen: OrderedDict[bytes, Tensor] = OrderedDict()

@@ -146,7 +146,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     mask_grid: rows and columns of the masks that the network writes.
     tile_pixels: side of the window of a large raster that one query should see, in the raster's own pixels.
     mask_tiles, box_tiles: sides of windows by all of which together masks and boxes are judged, in place of
-        `tile_pixels`.
+        `tile_pixels`. described_tiles: the same for the boxes of a class among which one is described.
     projector: "linear" or "mlpNx_gelu" (N linear layers with exact GELU between).
     vision_layers: how many layers of the tower are kept and feed the projector; None keeps all.
     max_rows: the longest input, merged image rows included; None is the decoder's max_position_embeddings.
@@ -187,6 +187,7 @@ class RSUniVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     tile_pixels: int = 384
     mask_tiles: list[Any] | None = None
     box_tiles: list[Any] | None = None
+    described_tiles: list[Any] | None = None
     projector: str = "mlp2x_gelu"
     vision_layers: int | None = None
     max_rows: int | None = None
