@@ -126,19 +126,22 @@ def wait_for_all() -> None:
 @cache
 def faster_in_bfloat16(device: torch.device) -> bool:
     """Whether matrices are multiplied clearly faster in bfloat16 than in float32. A CPU with instructions for bfloat16
-    may be twice as fast in it, or half as fast where the units meant for it are not lent out, so it is tried.
+    may be twice as fast in it, or half as fast where the units meant for it are not lent out, so it is tried: on one
+    thread and by its own time, which others at work on the machine do not lengthen, or a run would go on in another.
     """
     able = computes_bfloat16(device)
     if not able or device.type != "cpu":
         return able
     one, other = torch.rand(1024, 512), torch.rand(512, 512)
-    times = {torch.bfloat16: math.inf, torch.float32: math.inf}
+    times, threads = {torch.bfloat16: math.inf, torch.float32: math.inf}, torch.get_num_threads()
+    torch.set_num_threads(1)
     for _ in range(8):
         for dtype in times:
             factors = one.to(dtype), other.to(dtype)
-            start = time.perf_counter()
+            start = time.thread_time()
             torch.mm(*factors)
-            times[dtype] = min(times[dtype], time.perf_counter() - start)
+            times[dtype] = min(times[dtype], time.thread_time() - start)
+    torch.set_num_threads(threads)
     return 1.2 * times[torch.bfloat16] < times[torch.float32]
 
 
