@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import os
 import pickle
@@ -274,6 +275,18 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights_to_the_bit(run: Path, 
     assert_same_losses(straight / "warmup.csv", killed / "warmup.csv")
 
 
+def test_a_run_goes_on_in_what_it_was_computed_in(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder(tmp_path / "elsewhere", run, "warmup.pt")
+    state = torch.load(out / "warmup.pt", weights_only=True)
+    torch.save(state | {"precision": "no"}, out / "warmup.pt")
+    monkeypatch.setattr(loop, "faster_in_bfloat16", lambda device: True)
+    main(["--stage", "warmup", "--steps", "3", "--batch", "4", "--out", str(out), *SMALL])
+    assert "at step 2 of 3; 4 samples a step on 1 x cpu, float32" in capsys.readouterr().out
+    assert torch.load(out / "warmup.pt", weights_only=True)["precision"] == "no"
+
+
 def test_a_full_disk_leaves_the_last_good_state_and_says_what_to_do(run: Path, tmp_path: Path) -> None:
     out = folder(tmp_path / "full", run, "warmup.pt")
     good = (out / "warmup.pt").read_bytes()
@@ -458,12 +471,11 @@ def test_training_computes_in_what_the_processor_is_faster_in(monkeypatch: pytes
         loop.faster_in_bfloat16.cache_clear()
 
 
-def test_muon_makes_the_same_step_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_muon_makes_the_same_step_in_float32() -> None:
     generator = torch.Generator().manual_seed(0)
     start, gradient = (torch.randn(24, 40, generator=generator) for _ in range(2))
     moved = []
-    for kind in (torch.optim.Muon, loop.Muon):
-        monkeypatch.setattr(loop, "faster_in_bfloat16", lambda device: False)
+    for kind in (torch.optim.Muon, functools.partial(loop.Muon, bfloat16=False)):
         parameter = torch.nn.Parameter(start.clone())
         parameter.grad = gradient.clone()
         kind([parameter], lr=0.1).step()

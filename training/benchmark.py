@@ -195,7 +195,7 @@ def real_steps(
     stage: Stage, module: nn.Module, batches: Batches, words: Any, device: torch.device, workers: int
 ) -> None:
     """Time whole steps, with their data, as training takes them."""
-    optimizers = freeze(module, stage)
+    optimizers = freeze(module, stage, bfloat16=faster_in_bfloat16(device))
 
     def forward_backward(batch: dict[str, Any]) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):

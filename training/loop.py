@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, PartialState
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -145,13 +146,19 @@ def faster_in_bfloat16(device: torch.device) -> bool:
     return 1.2 * times[torch.bfloat16] < times[torch.float32]
 
 
-def accelerator() -> Accelerator:
-    """Accelerate as its launcher or configuration file asks for it; ValueError for what the loop cannot do."""
+def accelerator(precision: str | None = None) -> Accelerator:
+    """Accelerate as its launcher or configuration file asks for it; ValueError for what the loop cannot do.
+
+    precision: accelerate's name of what a run that goes on was computed in, where neither of them names another; by
+    default what the device is faster in.
+    """
     # Losses leave out heads and experts that a batch does not ask for. Measured on two CPU processes: as fast as
     # one flat all-reduce of our own.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = "bf16" if faster_in_bfloat16(device) else "no"
+    if precision is None or (precision == "bf16" and not computes_bfloat16(device)):
+        precision = "bf16" if faster_in_bfloat16(device) else "no"
+    AcceleratorState._reset_state()  # A process may go on with one stage in this and with the next in that.
     found = Accelerator(
         mixed_precision=None if "ACCELERATE_MIXED_PRECISION" in os.environ else precision,
         cpu=device.type == "cpu",
@@ -301,19 +308,24 @@ class _InFloat32(TorchFunctionMode):
 
 
 class Muon(torch.optim.Muon):
-    """PyTorch's Muon, whose matrix products are in bfloat16 only where the device is faster in it."""
+    """PyTorch's Muon, whose matrix products may be in float32, where the device is slow in bfloat16."""
+
+    def __init__(self, params: Any, *, bfloat16: bool = True, **kwargs: Any) -> None:
+        super().__init__(params, **kwargs)
+        self.bfloat16 = bfloat16
 
     def step(self, closure: Any = None) -> Any:
         """One step."""
-        device = self.param_groups[0]["params"][0].device
-        with nullcontext() if faster_in_bfloat16(device) else _InFloat32():
+        with nullcontext() if self.bfloat16 else _InFloat32():
             return super().step(closure)
 
 
-def freeze(module: nn.Module, stage: Stage, sharded: bool = False) -> list[torch.optim.Optimizer]:
+def freeze(
+    module: nn.Module, stage: Stage, sharded: bool = False, bfloat16: bool = True
+) -> list[torch.optim.Optimizer]:
     """Let only what the stage trains move; returns what moves it: AdamW, for all or for what Muon leaves.
 
-    sharded: leaves everything to AdamW, for Muon needs a matrix whole.
+    sharded: leaves everything to AdamW, for Muon needs a matrix whole. bfloat16: what Muon computes in, else float32.
     """
     patterns = [re.compile("^" + re.escape(prefix).replace(r"\*", "[^.]+")) for prefix in stage.trains]
     for name, parameter in module.named_parameters():
@@ -327,8 +339,10 @@ def freeze(module: nn.Module, stage: Stage, sharded: bool = False) -> list[torch
             if p.ndim == 2 and ("layers." in name or "projector" in name) and not name.endswith(LAST)
         }
         named = [(name, p) for name, p in named if name not in inner]
-        muon = Muon(inner.values(), lr=stage.rate, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw")
-        optimizers.append(muon)
+        decay, alike = stage.weight_decay, "match_rms_adamw"
+        optimizers.append(
+            Muon(inner.values(), bfloat16=bfloat16, lr=stage.rate, weight_decay=decay, adjust_lr_fn=alike)
+        )
     decayed = [p for name, p in named if p.ndim > 1 and "embed" not in name]
     plain = [p for name, p in named if p.ndim <= 1 or "embed" in name]
     if named:
@@ -359,7 +373,9 @@ def train(
     are no numbers and OSError when the disk is full, in every process: the last good state stays. ValueError when a
     step cannot be split.
     """
-    helper = accelerator()
+    checkpoint = out / f"{stage.name}.pt"
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True) if checkpoint.exists() else None
+    helper = accelerator(None if state is None else state.get("precision"))
     device, rank, world = helper.device, helper.process_index, helper.num_processes
     parts, steps = world * accumulate, len(batches)
     if parts > batches.fewest:
@@ -367,9 +383,8 @@ def train(
             f"a step may have {batches.fewest} samples (a pair of images is one), which cannot be split over "
             f"{world} processes x {accumulate} parts: raise --batch"
         )
-    optimizers = freeze(module, stage, helper.distributed_type == DistributedType.FSDP)
-    checkpoint = out / f"{stage.name}.pt"
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True) if checkpoint.exists() else None
+    in_bfloat16 = helper.mixed_precision == "bf16"
+    optimizers = freeze(module, stage, helper.distributed_type == DistributedType.FSDP, in_bfloat16)
     if state is not None:
         module.load_state_dict(state["module"])
     module.train()
@@ -409,6 +424,7 @@ def train(
             "average": average.weights,
         }
         kept = (whole(kept) if sharded else kept) | {"step": step, "elapsed": elapsed + clock}
+        kept["precision"] = helper.mixed_precision  # Another machine may be faster in another.
         trouble: OSError | None = None
         if curves:
             try:
