@@ -46,7 +46,7 @@ READER = 64  # width of its queries and keys, see vlm.reader
 PARTS = 4  # a side of a mask's cell, as many as the warm-up's heads tell apart
 ASKING = Asking(GRID, PARTS, each=3)
 TILE = 176  # native pixels of a large raster that one query sees
-MASK_TILES, MASK_VIEWS = [264, TILE, 140], 2  # by which masks are judged together, and in how many views of each
+MASK_TILES, MASK_VIEWS = [TILE, 112], 2  # by which masks are judged together, and in how many views of each
 BOX_TILES = [112, TILE, 264]  # by which boxes are
 DESCRIBED_TILES = [88, TILE, 264]  # by which those are among which one is described
 LEASTS = {
