@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,15 @@ def test_arrows_inside_rs_tools_point_downwards(path: Path) -> None:
         if module[0] == "rs_tools" and len(module) > 1:
             assert module[1] in heights, f"import {module[1]} from the module that says it, not from the package"
             assert heights[module[1]] < heights[path.stem], f"{path.stem} imports {module[1]}"
+
+
+@pytest.mark.parametrize(("given", "heard"), [(None, "10000"), ("300", "300")])
+def test_threads_soon_wait_asleep_unless_the_user_says_otherwise(given: str | None, heard: str) -> None:
+    code = "import os, sys, rs_tools; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    environment |= {} if given is None else {"GOMP_SPINCOUNT": given}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == [heard, "False"]
 
 
 @pytest.mark.parametrize(
