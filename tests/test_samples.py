@@ -90,6 +90,16 @@ def test_change_of_any_kind_is_the_change_of_all_classes_and_asked_for_where_the
     assert set(answers(replace(record, change_mask=changed % 2, change_classes=("others", "car")))) == {"car"}
 
 
+def test_windows_are_laid_where_what_is_rare_is_as_often_as_where_there_is_much() -> None:
+    cars = tuple(("car", x, y, x + 6, y + 6) for x in range(0, 100, 10) for y in range(0, 100, 10))
+    picture = np.zeros((400, 400, 3), np.uint8)
+    record = Record("cars", (picture,), boxes=(*cars, ("truck", 360, 360, 380, 370)), box_classes=("car", "truck"))
+    how = replace(PLAIN, smallest_crop=0.2, tile=80)
+    made = [{box[0] for box in augment(record, np.random.default_rng(seed), 400, how).boxes} for seed in range(200)]
+    cut = [kinds for kinds in made if len(kinds) < 2]
+    assert sum(kinds == {"truck"} for kinds in cut) > 0.5 * sum(kinds == {"car"} for kinds in cut)
+
+
 def test_the_same_seed_makes_the_same_sample() -> None:
     first, second = (augment(one_square(30, 30, 40, 40), np.random.default_rng(7), 96, Augmentation()) for _ in "ab")
     assert (load_image(first.images[0]) == load_image(second.images[0])).all()

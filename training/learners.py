@@ -16,7 +16,7 @@ from vlm.processing import RSUniVLMProcessor
 from vlm.prompts import Task
 from vlm.reader import RARE, finer
 
-CELLS, MIDDLES = 4.0, 20.0
+CELLS, MIDDLES = 4.0, 40.0
 """Weights of the losses of cells (and of their parts) and of middles of boxes, which few of many patches hold."""
 
 
@@ -111,11 +111,12 @@ class TextModel(nn.Module):
         numbers = (edge[:, 0] >= 0).nonzero()[:, 0]
         said = edges[numbers, edge[numbers, 0]]
         wrong = -(said.clamp(min=math.exp(RARE)).log() * self.percents.share[edge[numbers, 1]]).sum(-1)
+        weight = text["weight"][numbers]
         found = {
             "cells": CELLS * warmup.known_mean(each, known & ~boxes),
             "middles": MIDDLES * warmup.known_mean(each, known & boxes),
             "point": 0.5 * -(looks * meant).sum() / (meant.sum(-1) > 0).sum().clamp(min=1),
-            "tell": 0.5 * wrong.sum() / max(len(numbers), 1),
+            "tell": 0.5 * (wrong * weight).sum() / weight.sum().clamp(min=1e-9),
         }
         if len(text["begins"]):
             fine, shares = torch.cat([read["fine"] for read in reads]), text["shares"]

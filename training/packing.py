@@ -19,7 +19,6 @@ from torch import Tensor
 from training.samples import MOST_BOXES, Sample, load_image
 from vlm import text_box, text_mask
 from vlm.model import IGNORED
-from vlm.pen import KINDS, Aim, BoxPen
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, cut_tiles, to_pixel_values, to_rgb
 from vlm.prompts import PLACEHOLDER, TASKS, Granularity, Task, chat_prompt
 
@@ -215,25 +214,22 @@ def edges_of(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]
 
 
 def patches_sought(processor: RSUniVLMProcessor, sample: Sample, answer: Sequence[int]) -> np.ndarray:
-    """float32 (tokens, patches): for tokens of a mask, 1 where a patch is of the class asked for; for tokens that tell
-    whether another box follows, 1 where a patch holds the middle of a box asked for; 0 elsewhere, and NaN where it is
-    not known, the token writes something else, or a mask has other cells than the image has patches.
+    """float32 (tokens, patches): for the token that begins a mask, 1 where a patch is of the class asked for; for the
+    one that begins an answer in boxes, 1 where a patch holds the middle of one; 0 elsewhere, and NaN where it is not
+    known, for every other token, and where a mask has other cells than the image has patches. What is seen when an
+    answer begins holds for all of it (`vlm.reader.Memory`), so a picture of twenty objects teaches as much as one of
+    one.
     """
     side = processor.layout.patches
     found = np.full((len(answer), side * side), np.nan, np.float32)
     if sample.query.expert == Granularity.PIXEL and sample.labels:
         mask = text_mask.decode(sample.answer, sample.labels[0])
         if mask.shape == (side, side):
-            found[:] = mask.ravel()
+            found[0] = mask.ravel()
     if sample.task == Task.GROUND:
         middles = [text_box.cell(box, side) for box in text_box.decode(sample.answer)]
-        holds = np.zeros(side * side, np.float32)
-        holds[middles] = 1
+        found[0] = 0
+        found[0, middles] = 1
         if len(middles) >= MOST_BOXES:
-            holds[middles[-1] + 1 :] = np.nan  # those that did not fit into the answer
-        pen = BoxPen(side)
-        for row, token in zip(found, answer, strict=True):
-            if pen.aim % KINDS == Aim.MORE:
-                row[:] = holds
-            pen.write(processor.pieces[token])
+            found[0, middles[-1] + 1 :] = np.nan  # those that did not fit into the answer
     return found

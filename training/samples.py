@@ -230,7 +230,10 @@ def _crop_window(
     h = min(height, side / aspect if side else scale * height / aspect)
     left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
     if record.boxes and rng.random() < 0.6:  # Look where something is; most tiles of a large raster hold nothing.
-        box = record.boxes[int(rng.integers(len(record.boxes)))]
+        kinds = sorted({box[0] for box in record.boxes})  # The one truck as often as the cars of a car park.
+        kind = kinds[int(rng.integers(len(kinds)))]
+        boxes = [box for box in record.boxes if box[0] == kind]
+        box = boxes[int(rng.integers(len(boxes)))]
         x, y = (box[1] + box[3]) / 2 + rng.normal(0, w / 6), (box[2] + box[4]) / 2 + rng.normal(0, h / 6)
         left, top = float(np.clip(x - w / 2, 0, width - w)), float(np.clip(y - h / 2, 0, height - h))
     return float(left), float(top), float(left + w), float(top + h)

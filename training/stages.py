@@ -62,7 +62,7 @@ SEEING = {**SETS, "synthetic_scene": 0.45, "synthetic_pair": 0.22}
 SPEAKING = {**SETS, "aid_rsicd": 2.00, "ucmerced": 1.20}
 
 # Numbers, areas and comparisons are asked of what has boxes and masks, so these come more often than in SPEAKING.
-ANSWERING = {**SETS, "aid_rsicd": 0.90, "ucmerced": 0.60}
+ANSWERING = {**SETS, "aid_rsicd": 0.90, "ucmerced": 0.90}
 
 # What has masks; a third is generated.
 DRAWING = {

@@ -157,7 +157,7 @@ class TextBatches(Batches):
             known, boxes = text["sought"].isnan().logical_not().sum(-1), text["task"] == TASK_NUMBERS[Task.GROUND]
             amounts["cells"], amounts["middles"] = float(known[~boxes].sum()), float(known[boxes].sum())
             amounts["point"] = float((text["meant"].sum(-1) > 0).sum())
-            amounts["tell"] = float((text["edge"][:, 0] >= 0).sum())
+            amounts["tell"] = float(text["weight"][text["edge"][:, 0] >= 0].sum())
             amounts["parts"] = float(text["shares"].isnan().logical_not().sum())
         batch: dict[str, Any] = {"text": text, "amounts": amounts}
         # Every process computes as many lots as every other, or weights that are sharded would wait for ever.
