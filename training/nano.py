@@ -38,7 +38,8 @@ LEANS = {
     "segment road": 0.6,
     "segment vegetation": 1.5,
     "segment water": 1.25,
-    "segment_change": 0.5,
+    "segment_change": 0.75,
+    "segment_change water": 0.0,
     "segment_change change": 2.0,
 }  # log-odds that are added, see RESULTS.md
 COMPARED = 400  # pictures by which a new tower is told in terms of the one before
