@@ -22,8 +22,9 @@ class VisionModel(Protocol):
     may also have `mask_grid`, the number of rows and of columns of the masks it writes; then every mask is held to it;
     `mask_tiles` and `box_tiles`, the sides of several such squares, by all of which together it judges masks and boxes;
     `described_tiles`, those for the boxes of a class among which one is described, if not the same;
-    `trusted(query, confidence)`, the confidence in a box to which its answers to a query come together; and
-    `least(query)`, the confidence from which on a box is told.
+    `trusted(query, confidence, way="")`, the confidence in a box to which its answers to a query come together, or in
+    an answer to which its boxes were "counted", or its mask "measured"; and `least(query)`, the confidence from which
+    on a box is told.
     """
 
     @property

@@ -147,7 +147,9 @@ class Step(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str = Field(description="caption, class before, class after, difference, direct change, or verdict")
+    name: str = Field(
+        description="caption, class before, class after, difference, direct change, or verdict; boxes or mask"
+    )
     question: str = Field(description="What the model was asked, or what was computed")
     answer: str = Field(description="What the model wrote (long mask texts are cut), or what the computation found")
     numbers: dict[str, int | float] = Field(default_factory=dict, description="Measured figures of this step")
@@ -497,6 +499,9 @@ class AnsweredQuestion(Finding):
     tool: Literal["answer_question"] = "answer_question"
     question: str = Field(description="What was asked")
     answer: str = Field(description="The model's answer")
+    steps: list[Step] = Field(
+        default_factory=list, description="Where boxes were counted or a mask was measured: what they say; else empty"
+    )
 
     def headline(self) -> str:
         """Question and answer."""

@@ -27,6 +27,7 @@ from rs_tools.description import COMPARES, class_of, meant, places_alone
 from rs_tools.errors import Cancelled, InvalidInput, RasterError, UnreadableAnswer
 from rs_tools.geometry import Box, Grid, Window, dilate, outlines
 from rs_tools.model import VisionModel, load_model
+from rs_tools.question import chance_of_count, chance_of_share, closer_look, share_in_words
 from rs_tools.raster import UNREAD, ImageInput, Scene, View, open_pair, open_scene
 from rs_tools.results import (
     ANY_CHANGES,
@@ -54,6 +55,12 @@ SHOWN = 2
 
 GROUP = 16
 """How many tiles are asked at once; progress is told and `cancel` looked at after each group."""
+
+DOUBTFUL = 0.1
+"""Where a count is less likely than this, it is said how many are expected."""
+
+BOUNDS = 100
+"""In how many steps of likelihood the pixels of a mask are counted."""
 
 MAX_VERTICES = 120
 """Most polygon corners in one answer: a language model has to read them."""
@@ -172,8 +179,7 @@ def ground_object(
     else:
         pieces, repeated = _boxes(asking, scene, query, voters, tiles)
         asking.demand_an_answer(scene, f"boxes of '{query}'")
-    least = model.least(Query(Task.GROUND, (None,), query)) if hasattr(model, "least") else 0.0
-    pieces = [piece for piece in _trusted(model, query, pieces) if piece.sure >= least]
+    pieces = _sure_enough(model, query, _trusted(model, query, pieces))
     found = sorted(pieces, key=lambda piece: (-(piece.confidence or 0.0), piece.box.top, piece.box.left))
     boxes_found = [FoundBox.of(piece.box, scene.grid, query, piece.confidence) for piece in found]
     return _seen(
@@ -390,12 +396,20 @@ def answer_question(
     progress: Progress = ignore,
     cancel: Cancel = never,
 ) -> AnsweredQuestion:
-    """Answer a short question about an image, such as "Is there a river?" or "Is this a rural or an urban area?". Use it for presence, comparison and kind; use ground_object to count or locate and segment_class to measure area, which are more reliable than a number in words. Returns the model's answer, mostly one word, with a confidence. The image is seen whole, so on a large raster small things go unseen."""  # noqa: E501
+    """Answer a short question about an image, such as "Is there a river?", "How many ships are there?" or "Is this a rural or an urban area?". Use it for presence, number, comparison and kind; use ground_object to see where things are and segment_class to measure and map an area. Returns the answer, mostly one word, with a confidence. A bare "how many X" or "how much of the image is X" is answered, by a model that can (the embedded one), by counting the boxes of ground_object or measuring the mask of segment_class at full resolution, and that step is returned as evidence. Anything else, such as a number at a place, is said in words about the image seen whole: on a large raster small things go unseen, and numbers in words are not reliable."""  # noqa: E501
     question = _said(question, "question", 500)
     scene = open_scene(image)
     model = model or load_model()
     asking = _Asking(model, progress, cancel, total=1)
-    answer, warnings = asking.whole([scene], Task.QUESTION, question)
+    way, name = closer_look(question, model)
+    steps: list[Step] = []
+    if way:
+        look = _counted if way == "counted" else _measured_share
+        text, chance, step, said = look(asking, scene, name)
+        answer, warnings = Answer(text, _as_often_right(model, question, chance, way)), [*said, *asking.warnings(())]
+        steps = [step]
+    else:
+        answer, warnings = asking.whole([scene], Task.QUESTION, question)
     return _seen(
         AnsweredQuestion(
             model=model.name,
@@ -404,6 +418,7 @@ def answer_question(
             warnings=[*scene.warnings, *warnings],
             question=question,
             answer=_words(answer),
+            steps=steps,
         ),
         scene,
     )
@@ -763,7 +778,7 @@ def _box_tiles(
 
 def _trusted(model: VisionModel, query: str, pieces: Sequence[tiling.Piece]) -> list[tiling.Piece]:
     """The pieces with the confidence that the model has in what it said of them."""
-    trusted: Callable[[Query, float], float] | None = getattr(model, "trusted", None)
+    trusted: Callable[..., float] | None = getattr(model, "trusted", None)
     if trusted is None:
         return list(pieces)
     asked = Query(Task.GROUND, (None,), query)
@@ -771,6 +786,12 @@ def _trusted(model: VisionModel, query: str, pieces: Sequence[tiling.Piece]) -> 
         piece if piece.confidence is None else replace(piece, confidence=trusted(asked, piece.confidence))
         for piece in pieces
     ]
+
+
+def _sure_enough(model: VisionModel, query: str, pieces: Sequence[tiling.Piece]) -> list[tiling.Piece]:
+    """The pieces that are told: those of which the model is as sure as it wants to be."""
+    least = model.least(Query(Task.GROUND, (None,), query)) if hasattr(model, "least") else 0.0
+    return [piece for piece in pieces if piece.sure >= least]
 
 
 def _meant(
@@ -838,9 +859,18 @@ def _mask_tiles(scene: Scene, model: VisionModel) -> list[tiling.Tile]:
 
 
 def _mask(
-    asking: _Asking, scenes: Sequence[Scene], tiles: Sequence[tiling.Tile], task: Task, class_name: str
+    asking: _Asking,
+    scenes: Sequence[Scene],
+    tiles: Sequence[tiling.Tile],
+    task: Task,
+    class_name: str,
+    likelihoods: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
-    """The mask of one class over all tiles, (height, width): 1 class, 0 not, 255 no data or unread."""
+    """The mask of one class over all tiles, (height, width): 1 class, 0 not, 255 no data or unread.
+
+    likelihoods: (steps,), to which is added how many of the pixels are how likely of the class, in equal steps from 0
+    to 1; where windows of several sizes judge, a pixel counts once for each of them.
+    """
     grid = scenes[0].grid
     indices = np.full((grid.height, grid.width), UNREAD, np.uint8)
     side = getattr(asking.model, "mask_grid", None)
@@ -863,6 +893,9 @@ def _mask(
         likely.append((tile, _likely(cells, answer.each)))
     for core, blended in tiling.blend(likely):
         part = indices[core.top : core.bottom, core.left : core.right]
+        if likelihoods is not None:
+            steps = (blended[part == 0] * len(likelihoods)).astype(np.int64).clip(0, len(likelihoods) - 1)
+            likelihoods += np.bincount(steps, minlength=len(likelihoods))
         part[(part == 0) & (blended >= 0.5)] = 1
     return indices
 
@@ -896,6 +929,61 @@ def _measured(indices: NDArray[np.uint8], scene: Scene) -> dict[str, Any]:
         "polygons": [MaskPolygon.of(outline, scene.grid) for outline in found],
         "truncated": truncated,
     }
+
+
+# Questions that a closer look answers ---------------------------------------------------------------------------------
+
+
+def _counted(asking: _Asking, scene: Scene, name: str) -> tuple[str, float | None, Step, list[str]]:
+    """How many boxes of a class `ground_object` tells of, how likely it is that just so many are there, the step that
+    found them, and what warns of it.
+    """
+    voters, tiles = _box_tiles(scene, asking.model)
+    asking.total = len(tiles)
+    pieces = _trusted(asking.model, name, _boxes(asking, scene, name, voters, tiles)[0])
+    asking.demand_an_answer(scene, f"boxes of '{name}'")
+    count = len(_sure_enough(asking.model, name, pieces))
+    surest = sorted((piece.sure for piece in pieces), reverse=True)[:MOST_COMPARED]
+    expected = sum(surest)
+    chance = None if any(piece.confidence is None for piece in pieces) else chance_of_count(count, surest)
+    said = []
+    if chance is not None and chance < DOUBTFUL and round(expected) > count:
+        said = [f"About {expected:.0f} are expected, for some are too faint to be told one by one."]
+    boxes = "1 box" if count == 1 else f"{count} boxes"
+    step = Step(
+        name="boxes",
+        question=Query(Task.GROUND, (None,), name).message,
+        answer=f"{boxes} of '{name}', as ground_object tells them.",
+        numbers={"count": count, "expected": round(expected, 2), "tiles": asking.read_count},
+    )
+    return str(count), chance, step, said
+
+
+def _measured_share(asking: _Asking, scene: Scene, name: str) -> tuple[str, float | None, Step, list[str]]:
+    """The same of how much of what was read the mask of `segment_class` covers, in words. They are as likely right as
+    a bound, alike likely anywhere from 0 to 1, from which on pixels were marked, would leave the words as they are.
+    """
+    tiles = _mask_tiles(scene, asking.model)
+    asking.total = len(tiles)
+    likelihoods = np.zeros(BOUNDS, np.int64)
+    inside, read, share = _numbers(_mask(asking, [scene], tiles, Task.SEGMENT, name, likelihoods))
+    asking.demand_an_answer(scene, f"a mask of '{name}'")
+    words = share_in_words(share)
+    step = Step(
+        name="mask",
+        question=Query(Task.SEGMENT, (None,), name).message,
+        answer=f"'{name}' covers {100 * share:.1f} % of what was read, as segment_class marks it.",
+        numbers={"fraction": round(share, 6), "pixels": inside, "read_pixels": read, "tiles": asking.read_count},
+    )
+    return words, chance_of_share(words, likelihoods[::-1].cumsum() / likelihoods.sum()), step, []
+
+
+def _as_often_right(model: VisionModel, question: str, chance: float | None, way: str) -> float | None:
+    """How often an answer that came about in this way is right, if the model knows; else its chance as it is."""
+    trusted: Callable[..., float] | None = getattr(model, "trusted", None)
+    if trusted is None or chance is None:
+        return chance
+    return trusted(Query(Task.QUESTION, (None,), question), chance, way=way)
 
 
 # Change -------------------------------------------------------------------------------------------------------------

@@ -167,8 +167,11 @@ def test_one_of_several_is_chosen_by_what_a_box_is_worth_while_its_own_line_is_f
         return ask(model, *given, names=names, **options)
 
     monkeypatch.setattr(evaluate, "evaluate", spy)
-    asked = ["--tasks", "grounding", "scenes", "--limit", "1"]
+    limit = ["--limit", "1"]
+    asked = ["--tasks", "grounding", "scenes", *limit]
     main([str(folder), "--data", str(shared / "data"), "--out", str(tmp_path / "out"), *asked])
-    assert believed["scenes"] == set()
+    assert believed["scenes"] == set(before) - {"classify"} != set(before)
     assert believed["grounding"] == set(before) - {"ground the one"} != set(before)
+    main([str(folder), "--data", str(shared / "data"), "--out", str(tmp_path / "out"), "--tasks", "questions", *limit])
+    assert {kind.split()[0] for kind in believed["questions"]} == {kind.split()[0] for kind in before} - {"question"}
     assert json.loads((folder / "config.json").read_text())["calibration"] == before  # one answer fits no line

@@ -68,6 +68,16 @@ def test_every_tool_answers_with_the_embedded_model(tool: object, rasters: Path,
     result.save(tmp_path / "answer.geojson")
 
 
+def test_numbers_and_shares_are_those_of_the_boxes_and_of_the_mask(rasters: Path) -> None:
+    image = rasters / "scene.tif"
+    counted = tools.answer_question(image, "How many airplanes are there in the image?")
+    assert counted.answer == str(tools.ground_object(image, "airplane").count)
+    measured = tools.answer_question(image, "How much of the image is covered by road?")
+    assert measured.steps[0].numbers["fraction"] == tools.segment_class(image, "road").fraction
+    assert "percent" in measured.answer
+    assert all(0 < one.confidence < 1 for one in (counted, measured))
+
+
 async def test_a_desktop_assistant_is_answered_by_the_embedded_model_over_stdio(rasters: Path) -> None:
     server = str(Path(vlm.__file__).parents[1] / "server.py")
     launch = StdioServerParameters(command=sys.executable, args=[server, "--root", str(rasters)])
@@ -106,6 +116,7 @@ def test_the_readme_tells_the_scores_of_the_card() -> None:
         score("scenes", "aid_rsicd", "accuracy"),
         score("questions", "", "presence accuracy"),
         score("questions", "", "comparison accuracy"),
+        *(score("questions", "", f"{kind} accuracy") for kind in ("count", "area")),
         score("regions", "", "accuracy"),
         *(score("captions", data, "CIDEr") for data in ("ucmerced", "aid_rsicd")),
         *(score("boxes", name, "F1@0.5") for name in ("airplane", "car", "tree")),

@@ -16,7 +16,7 @@ LAYERS = [
     {"errors"},
     {"geometry"},
     {"description", "raster", "tiling"},
-    {"report", "fetch"},
+    {"report", "fetch", "question"},
     {"results"},
     {"model", "testing"},
     {"tools"},

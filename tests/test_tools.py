@@ -594,6 +594,74 @@ def test_a_scene_is_described_and_a_question_answered() -> None:
         describe_scene(scene_with(), model=says("  "))
 
 
+def test_how_many_there_are_is_counted_by_a_model_that_judges_boxes_by_several_windows() -> None:
+    scene = scene_with((24, 24, 48, 48), (120, 120, 140, 140), width=150, height=150)
+
+    def sees(query: Query) -> str:
+        """From afar, nothing but the first."""
+        image = query.images[0].copy()
+        if image.shape[1] > 96:
+            image[100:] = 20
+        return bright_eyes(replace(query, images=(image,)))
+
+    model = ScriptedModel(sees, tile_size=96, confidence=0.8)
+    model.box_tiles = (96, 150)
+    question = "How many ships are there in the image?"
+    answered = answer_question(scene, question, model=model)
+    found = ground_object(scene, "ship", model=model)
+    assert answered.answer == str(found.count) == "2"
+    assert {(query.task, query.text) for query in model.queries} == {(Task.GROUND, "ship")}
+    [step] = answered.steps
+    assert (step.name, step.numbers["count"], step.numbers["tiles"]) == ("boxes", 2, found.tiles_read)
+    assert "2 boxes of 'ship'" in answered.to_text()
+    chances = [box.confidence for box in found.boxes]
+    assert answered.confidence == pytest.approx(float(np.prod(chances)), abs=1e-3)
+    # What the model thinks of boxes, of how many of them to tell, and of counts, holds.
+    model.trusted = lambda query, confidence, way="": {"": 0.9, "counted": 0.25}[way]
+    assert answer_question(scene, question, model=model).confidence == 0.25
+    model.least = lambda query: 0.95
+    assert answer_question(scene, question, model=model).answer == "0"
+    # Many that are too faint to be told are told of together.
+    faint = tuple(((10.0 * n, 10.0, 10.0 * n + 5, 15.0), 0.4) for n in range(1, 9))
+    model = ScriptedModel(lambda query: Answer(text_box.NOTHING, 0.5, boxes=faint), tile_size=96)
+    model.box_tiles, model.least = (150,), lambda query: 0.5
+    few = answer_question(scene, question, model=model)
+    assert (few.answer, few.confidence) == ("0", pytest.approx(0.6**8, abs=1e-3))
+    assert few.warnings == ["About 3 are expected, for some are too faint to be told one by one."]
+    # A place is for words, and so is every number of a model that looks once.
+    said = says("7")
+    said.box_tiles = (96, 150)
+    assert answer_question(scene, "How many ships are at the left?", model=said).answer == "7"
+    in_words = answer_question(scene, question, model=says("7"))
+    assert (in_words.answer, in_words.steps) == ("7", [])
+    said.script = lambda query: "[1, 2"
+    with pytest.raises(UnreadableAnswer, match="boxes of 'ship'"):
+        answer_question(scene, question, model=said)
+
+
+def test_how_much_is_covered_is_measured_by_a_model_that_judges_masks_by_several_windows(tmp_path: Path) -> None:
+    scene = scene_with((0, 0, 150, 60), width=150, height=150)
+    model = bright()
+    model.mask_tiles = (150, 96)
+    answered = answer_question(scene, "How much of the image is covered by water?", model=model)
+    marked = segment_class(scene, "water", model=model)
+    assert answered.answer == "25 to 50 percent"
+    assert 0.9 <= answered.confidence <= 1  # where windows blend, edges are soft
+    [step] = answered.steps
+    assert (step.name, step.numbers["fraction"]) == ("mask", marked.fraction)
+    # Where cells are hardly likely, or are by half, the share may be another.
+    each = (0.6,) * 40 + (0.05,) * 60
+    doubtful = ScriptedModel(lambda query: Answer("water*10\n" * 4 + "others*10\n" * 6, each=each), tile_size=96)
+    doubtful.mask_tiles = (150,)
+    unsure = answer_question(scene, "How much of the image is covered by water?", model=doubtful)
+    assert unsure.answer == "25 to 50 percent"
+    assert unsure.confidence == pytest.approx(0.6 - 0.05, abs=0.02)
+    with pytest.raises(RasterError, match="no valid pixel"):
+        answer_question(
+            as_tif(tmp_path / "empty.tif", np.zeros((96, 96, 3), np.uint8), nodata=0), "How much is water?", model=model
+        )
+
+
 def test_an_image_seen_whole_is_reduced_and_this_is_said() -> None:
     model = says("A field.")
     result = describe_scene(scene_with(width=960, height=480), model=model)

@@ -20,10 +20,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rs_tools.question import closer_look
 from training import evaluate, exams, metrics
 from training.samples import Augmentation, recolour
 from vlm.generation import RSUniVLM, calibrated, kinds_of_answer
@@ -31,12 +33,14 @@ from vlm.prompts import Task
 
 EXAMS = {
     "scenes": Task.CLASSIFY,
-    "questions": Task.QUESTION,
     "regions": Task.DESCRIBE_REGION,
     "boxes": Task.GROUND,
     "grounding": Task.GROUND,
+    "questions": Task.QUESTION,
 }
-"""The exams whose answers are right or wrong, and the task that each asks."""
+"""The exams whose answers are right or wrong, and the task that each asks. Boxes come before what is chosen among them,
+or counted by how much each of them is believed.
+"""
 FEWEST = 20
 """Fewer answers than this fit no line."""
 LEAST = 0.05
@@ -88,6 +92,7 @@ def judged_answers(
     kind alone.
     """
     found: dict[str, list[tuple[float, bool]]] = {}
+    judges = SimpleNamespace(**predictions.run)
     for name in names:
         items, replies = predictions.of(name, evaluate.items_of(name, data, predictions.run["split"], limit))
         for _, scored, where, rows in evaluate.judged(name, items, replies) if items else ():
@@ -101,7 +106,8 @@ def judged_answers(
                 ]
             kinds = slice(0 if len(where) >= FEWEST_ASKED else -1, None)
             for question, answer, sure, right in told:
-                for kind in kinds_of_answer(EXAMS[name], question, answer)[kinds]:
+                way = closer_look(question, judges)[0] if name == "questions" else ""
+                for kind in kinds_of_answer(EXAMS[name], question, answer, way)[kinds]:
                     found.setdefault(kind, []).append((sure, right))
     return found
 
@@ -121,6 +127,13 @@ def lines_of(told: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[float
     return lines
 
 
+def _is_fitted_by(name: str, kind: str) -> bool:
+    """Whether an exam fits the line of a kind of answer."""
+    if name == "grounding":
+        return kind == THE_ONE
+    return kind.split()[0] == EXAMS[name].value
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the calibration."""
     parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
@@ -136,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="at most this many items per task, drawn by a fixed seed")
     parser.add_argument("--lights", type=int, default=0, metavar="N", help="in how many other lights to ask, too")
     parser.add_argument("--tasks", nargs="+", choices=EXAMS, default=list(EXAMS), help="what to ask (default: all)")
+    parser.add_argument("--new", action="store_true", help="leave the lines that are there, and add those that are not")
     given = parser.parse_args(arguments)
     if len({data.name for data in given.data}) < len(given.data):
         parser.error("two folders of --data have the same name, by which their answers are kept: rename one")
@@ -144,15 +158,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{file} is not there: pass the folder of a checkpoint")
     model = RSUniVLM.load(given.folder)
     settings = model.model.config
-    # The network's own confidences are what is fitted, of boxes that are not told, too.
-    settings.calibration, settings.leasts = None, {Task.GROUND.value: LEAST}
+    leasts = settings.leasts
     weights = evaluate.fingerprint(str(given.folder))
     known = json.loads(file.read_text(encoding="utf-8")).get("calibration") or {}
     fitted: dict[str, tuple[float, float]] = {}
     print("| answers | n | right | ECE before | ECE after | slope, offset |\n|---|---:|---:|---:|---:|---|")
     for name in [exam for exam in EXAMS if exam in given.tasks]:
-        if name == "grounding":  # One of several is chosen by how much each of them is believed.
-            settings.calibration = {kind: line for kind, line in (known | fitted).items() if kind != THE_ONE}
+        # The network's own confidences are what is fitted, of boxes that are not told, too.
+        settings.leasts = leasts if name == "questions" else {Task.GROUND.value: LEAST}
+        settings.calibration = {kind: line for kind, line in (known | fitted).items() if not _is_fitted_by(name, kind)}
         told: dict[str, list[tuple[float, bool]]] = {}
         for data, light in itertools.product(given.data, range(given.lights + 1)):
             marks = [data.name] * (data != given.data[0]) + [str(light)] * bool(light)
@@ -164,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             predictions = evaluate.Predictions.read(out / "predictions.jsonl")
             for kind, answers in judged_answers(predictions, data, [name], given.limit).items():
                 told.setdefault(kind, []).extend(answers)
-        lines = lines_of(told)
+        lines = {kind: line for kind, line in lines_of(told).items() if not given.new or kind not in known}
         fitted |= lines
         for kind, line in lines.items():
             sure, right = (np.array(column, float) for column in zip(*told[kind], strict=True))

@@ -1,8 +1,9 @@
 """Ask the model a split, score it, print the table: `python -m training.evaluate --data ../shared/data`.
 
-What a user gets is what is scored: boxes, masks, regions and changes come from the functions of `rs_tools.tools`;
-questions about the whole image go to the model in batches. Every answer is one JSON line in `OUT/predictions.jsonl`: a
-killed run continues where it stopped, and `--predictions FILE` scores such a file again without any model.
+What a user gets is what is scored: boxes, masks, regions, changes and answers to questions come from the functions of
+`rs_tools.tools`; classes and captions are asked of the model in batches. Every answer is one JSON line in
+`OUT/predictions.jsonl`: a killed run continues where it stopped, and `--predictions FILE` scores such a file again
+without any model.
 
 `--benchmark NAME --data DIR` asks a public test set instead, and `--benchmark NAME --predictions FILE` scores anyone's
 answers to it (`--help` says how a row looks), by the strict protocol or by a published one (`training.protocols`).

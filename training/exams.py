@@ -1,7 +1,7 @@
 """The exams on our own test splits: what is asked of a record, how, and how the answers are scored.
 
-What a user gets is what is scored: boxes, masks, regions and changes come from the functions of `rs_tools.tools`;
-questions about the whole image go to the model in batches.
+What a user gets is what is scored: boxes, masks, regions, changes and answers to questions come from the functions of
+`rs_tools.tools`; classes and captions are asked of the model in batches.
 """
 
 from __future__ import annotations
@@ -741,15 +741,16 @@ def _caption_query(item: Item) -> Query:
     return Query(Task.CAPTION, (picture(item.record.images[0]),))
 
 
-def _question_query(item: Item) -> Query:
-    return Query(Task.QUESTION, (picture(item.record.images[0]),), item.ask)
+def _answer_question(model: VisionModel, item: Item) -> Reply:
+    found = tools.answer_question(picture(item.record.images[0]), item.ask, model=model)
+    return {"answer": found.answer, "confidence": found.confidence}
 
 
 EXAMS: dict[str, Exam] = {
     "scenes": Exam(("ucmerced", "aid_rsicd"), _scene_items, in_batch(_scene_query), _score_scenes),
     "captions": Exam(("ucmerced", "aid_rsicd"), _caption_items, in_batch(_caption_query), _score_captions),
-    "questions": Exam(("ucmerced", "dubai_seg", *_BOXED), _question_items, in_batch(_question_query), _score_questions,
-                      cost=0.6),
+    "questions": Exam(("ucmerced", "dubai_seg", *_BOXED), _question_items, by_tool(_answer_question), _score_questions,
+                      questions=2, cost=4),
     "masks": Exam(("dubai_seg", "roads_cil"), _mask_items, by_tool(segment), _score_masks, grid=True, questions=14,
                   cost=12),
     "masks_joint": Exam(("dubai_seg",), _mask_items, _segment_at_once, _score_joint, grid=True, cost=2),

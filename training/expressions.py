@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rs_tools.question import SHARES, share_in_words
 from training.pictures import load_mask, size_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ MOST_COUNTED = 20
 MASS_NOUNS = frozenset(
     {"bare soil", "chaparral", "grass", "land", "pavement", "sand", "vegetation", "water", "others", "bare land"}
 )
-AREA_BINS = ((0.0, "none"), (0.25, "less than 25 percent"), (0.5, "25 to 50 percent"), (1.0, "more than 50 percent"))
 AREA_MARGIN = 0.03
 """Shares this close to the border between two bins are not asked about."""
 LEAST_PRESENT = 0.01
@@ -216,10 +216,10 @@ def _comparisons(record: Record, shares: dict[str, float], rng: np.random.Genera
 def area_bin(share: float) -> str:
     """The words for a share of the image in 0..1; "" where it is too close to the border of two bins to say."""
     if share == 0:
-        return AREA_BINS[0][1]
-    if share < LEAST_PRESENT or any(abs(share - border) < AREA_MARGIN for border, _ in AREA_BINS[1:-1]):
+        return SHARES[0][1]
+    if share < LEAST_PRESENT or any(abs(share - border) < AREA_MARGIN for border, _ in SHARES[1:-1]):
         return ""
-    return next(words for border, words in AREA_BINS[1:] if share <= border)
+    return share_in_words(share)
 
 
 def _areas(shares: dict[str, float], rng: np.random.Generator) -> list[tuple[str, str, str]]:

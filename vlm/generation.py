@@ -353,11 +353,14 @@ def end_tokens(model: RSUniVLMForConditionalGeneration) -> tuple[int, ...]:
     return tuple(int(end) for end in ends) if isinstance(ends, list | tuple) else (int(ends),)
 
 
-def kinds_of_answer(task: Task, asked: str, text: str) -> tuple[str, ...]:
+def kinds_of_answer(task: Task, asked: str, text: str, way: str = "") -> tuple[str, ...]:
     """Under which names the settings of an answer may stand in a configuration (`calibration`, `leans`, `leasts`), the
     most particular first: numbers and shares are right less often than other words, each class of objects and of masks
-    has its own chance, and one object that is described is none of these.
+    has its own chance, and one object that is described is none of these. way: how an answer came about that the
+    network did not write itself, such as "counted": only what has come about in the same way is like it.
     """
+    if way:
+        return (f"{task.value} {way}",)
     if task == Task.QUESTION:
         share = "percent" in text or text.strip() == "none"
         what = "with a number" if text.strip().isdigit() else "with a share" if share else "in words"
@@ -633,10 +636,12 @@ class RSUniVLM:
             own = sum(max(chance, 1 - chance) for chance in each) / len(each)
         return Answer(text, self.trusted(query, min(own, 1.0), text), row.finished, each)
 
-    def trusted(self, query: Query, confidence: float, text: str = "") -> float:
-        """How often such an answer (its `text`), or a box to which `Answer.each` of several answers come, is right."""
+    def trusted(self, query: Query, confidence: float, text: str = "", way: str = "") -> float:
+        """How often such an answer (its `text`, and the `way` in which it came about, see `kinds_of_answer`), or a box
+        to which `Answer.each` of several answers come, is right.
+        """
         lines = self.model.config.calibration or {}
-        line = next((lines[kind] for kind in kinds_of_answer(query.task, query.text, text) if kind in lines), None)
+        line = next((lines[kind] for kind in kinds_of_answer(query.task, query.text, text, way) if kind in lines), None)
         return confidence if line is None else calibrated(confidence, line)
 
     def _by_box(self, row: Written) -> list[float]:
