@@ -774,20 +774,23 @@ DEFAULT = tuple(name for name in EXAMS if name != "masks_joint")
 GENERATED = Path("synthetic")
 """In place of a folder of sets: scenes and pairs generated from seeds that no training draws from."""
 _UNSEEN, _MADE = {"test": 900_000_000, "val": 910_000_000}, {"synthetic_scene": 120, "synthetic_pair": 60}
+_MORE = {"grounding": 2, "regions": 2}
+"""Exams that ask one or two things of a scene, and of how many times as many scenes they ask."""
 
 
 @lru_cache(maxsize=4)
-def generated(name: str, split: str) -> tuple[Record, ...]:
+def generated(name: str, split: str, times: int = 1) -> tuple[Record, ...]:
     """The records of one of the two sets of `GENERATED`."""
     make = scene if name == "synthetic_scene" else pair
-    return tuple(replace(make(_UNSEEN[split] + number), dataset=name) for number in range(_MADE[name]))
+    return tuple(replace(make(_UNSEEN[split] + number), dataset=name) for number in range(times * _MADE[name]))
 
 
 def items_of(name: str, root: Path, split: str, limit: int | None = None) -> list[Item]:
     """What an exam asks of a split, in fixed order; with a limit, that many drawn by a fixed seed."""
     exam = EXAMS[name]
     if root == GENERATED and not root.is_dir():
-        made = generated("synthetic_pair" if set(exam.sets) <= set(_PAIRS) else "synthetic_scene", split)
+        kind = "synthetic_pair" if set(exam.sets) <= set(_PAIRS) else "synthetic_scene"
+        made = generated(kind, split, _MORE.get(name, 1))
         return drawn(list(exam.items(list(made))), limit)
     records = [
         record
