@@ -84,7 +84,7 @@ class FoundBox(BaseModel):
     right: float = Field(description="Right edge in pixels")
     bottom: float = Field(description="Bottom edge in pixels")
     label: str = Field(description="What the box was asked for")
-    confidence: float | None = Field(default=None, description="0..1 from the model's token probabilities, or null")
+    confidence: float | None = Field(default=None, description="0..1, how sure the model is of it, or null")
     area_m2: float | None = Field(
         default=None, description="Ground area of the box in square metres; null without a CRS"
     )
@@ -166,7 +166,7 @@ class Finding(BaseModel):
 
     tool: str = Field(description="Which tool answered")
     model: str = Field(description="Which model answered")
-    confidence: float | None = Field(description="0..1 from the model's token probabilities; null when it cannot say")
+    confidence: float | None = Field(description="0..1, how sure the model is of its answer; null when it cannot say")
     image: ImageInfo = Field(description="Which image was seen (for a pair: the earlier one, whose grid is used)")
     frame: str = Field(default=FRAME, description="Frame of all pixel coordinates")
     warnings: list[str] = Field(default_factory=list, description="What limits trust in this answer, as sentences")
