@@ -81,6 +81,14 @@ def bright_eyes(query: Query) -> str:
     return "dense residential area"
 
 
+def short_sighted(query: Query) -> str:
+    """The same, but in a window of more than 96 pixels nothing from row 100 on is seen."""
+    image = query.images[0].copy()
+    if image.shape[1] > 96:
+        image[100:] = 20
+    return bright_eyes(replace(query, images=(image,)))
+
+
 def bright(confidence: float | None = 0.75) -> ScriptedModel:
     return ScriptedModel(bright_eyes, tile_size=96, confidence=confidence)
 
@@ -256,16 +264,7 @@ def test_what_one_tile_sees_cut_is_kept_where_the_tile_that_sees_it_whole_gave_n
 
 def test_a_model_may_judge_boxes_by_windows_of_several_sizes() -> None:
     scene = scene_with((24, 24, 48, 48), (120, 120, 140, 140), width=150, height=150)
-    model = bright(0.8)
-
-    def sees(query: Query) -> str:
-        """From afar, nothing but the first."""
-        image = query.images[0].copy()
-        if image.shape[1] > 96:
-            image[100:] = 20
-        return bright_eyes(replace(query, images=(image,)))
-
-    model = ScriptedModel(sees, tile_size=96, confidence=0.8)
+    model = ScriptedModel(short_sighted, tile_size=96, confidence=0.8)
     model.box_tiles = (96, 150)
     found = ground_object(scene, "ship", model=model)
     assert found.tiles_read == 5
@@ -597,14 +596,7 @@ def test_a_scene_is_described_and_a_question_answered() -> None:
 def test_how_many_there_are_is_counted_by_a_model_that_judges_boxes_by_several_windows() -> None:
     scene = scene_with((24, 24, 48, 48), (120, 120, 140, 140), width=150, height=150)
 
-    def sees(query: Query) -> str:
-        """From afar, nothing but the first."""
-        image = query.images[0].copy()
-        if image.shape[1] > 96:
-            image[100:] = 20
-        return bright_eyes(replace(query, images=(image,)))
-
-    model = ScriptedModel(sees, tile_size=96, confidence=0.8)
+    model = ScriptedModel(short_sighted, tile_size=96, confidence=0.8)
     model.box_tiles = (96, 150)
     question = "How many ships are there in the image?"
     answered = answer_question(scene, question, model=model)
