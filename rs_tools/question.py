@@ -82,12 +82,18 @@ def singular(name: str) -> str:
     return name[:-2] if re.search(r"(?:ss|(?<!ho)us|sh|ch|x|z)es\Z", name) else name[:-1]
 
 
-def chance_of_count(count: int, chances: Sequence[float]) -> float:
-    """How likely just so many of the objects are there, each of which is there with a chance of its own."""
-    likely = np.ones(1)
-    for chance in chances:
-        likely = np.convolve(likely, (1 - chance, chance))
-    return float(likely[count]) if count < len(likely) else 0.0
+def chance_of_these(told: Sequence[float], others: Sequence[float]) -> float:
+    """How likely all objects that are told are there and no others, each of which is there with a chance of its own.
+
+    A number may be right by two mistakes that make up for each other, but the mistakes in one image are alike.
+    """
+    return float(np.prod(np.asarray(told, float)) * np.prod(1 - np.asarray(others, float)))
+
+
+def weighed(chance: float, least: float) -> float:
+    """A chance that is even at `least`, the confidence from which on objects are told, its odds moved by as much."""
+    there, not_there = chance * (1 - least), (1 - chance) * least
+    return there / (there + not_there) if there + not_there else chance
 
 
 def share_in_words(share: float) -> str:

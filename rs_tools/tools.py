@@ -27,7 +27,7 @@ from rs_tools.description import COMPARES, class_of, meant, places_alone
 from rs_tools.errors import Cancelled, InvalidInput, RasterError, UnreadableAnswer
 from rs_tools.geometry import Box, Grid, Window, dilate, outlines
 from rs_tools.model import VisionModel, load_model
-from rs_tools.question import chance_of_count, chance_of_share, closer_look, share_in_words
+from rs_tools.question import chance_of_share, chance_of_these, closer_look, share_in_words, weighed
 from rs_tools.raster import UNREAD, ImageInput, Scene, View, open_pair, open_scene
 from rs_tools.results import (
     ANY_CHANGES,
@@ -57,7 +57,7 @@ GROUP = 16
 """How many tiles are asked at once; progress is told and `cancel` looked at after each group."""
 
 DOUBTFUL = 0.1
-"""Where a count is less likely than this, it is said how many are expected."""
+"""Where a count is less likely right than this, it is said how many are expected."""
 
 BOUNDS = 100
 """In how many steps of likelihood the pixels of a mask are counted."""
@@ -405,9 +405,8 @@ def answer_question(
     steps: list[Step] = []
     if way:
         look = _counted if way == "counted" else _measured_share
-        text, chance, step, said = look(asking, scene, name)
-        answer, warnings = Answer(text, _as_often_right(model, question, chance, way)), [*said, *asking.warnings(())]
-        steps = [step]
+        answer, step, said = look(asking, scene, question, name)
+        warnings, steps = [*said, *asking.warnings(())], [step]
     else:
         answer, warnings = asking.whole([scene], Task.QUESTION, question)
     return _seen(
@@ -790,8 +789,13 @@ def _trusted(model: VisionModel, query: str, pieces: Sequence[tiling.Piece]) -> 
 
 def _sure_enough(model: VisionModel, query: str, pieces: Sequence[tiling.Piece]) -> list[tiling.Piece]:
     """The pieces that are told: those of which the model is as sure as it wants to be."""
-    least = model.least(Query(Task.GROUND, (None,), query)) if hasattr(model, "least") else 0.0
+    least = _least(model, query)
     return [piece for piece in pieces if piece.sure >= least]
+
+
+def _least(model: VisionModel, query: str) -> float:
+    """The confidence from which on the model wants boxes told; 0 if it does not say."""
+    return float(model.least(Query(Task.GROUND, (None,), query))) if hasattr(model, "least") else 0.0
 
 
 def _meant(
@@ -934,20 +938,26 @@ def _measured(indices: NDArray[np.uint8], scene: Scene) -> dict[str, Any]:
 # Questions that a closer look answers ---------------------------------------------------------------------------------
 
 
-def _counted(asking: _Asking, scene: Scene, name: str) -> tuple[str, float | None, Step, list[str]]:
-    """How many boxes of a class `ground_object` tells of, how likely it is that just so many are there, the step that
-    found them, and what warns of it.
+def _counted(asking: _Asking, scene: Scene, question: str, name: str) -> tuple[Answer, Step, list[str]]:
+    """How many boxes of a class `ground_object` tells of, the step that found them, and what warns of their number.
+
+    It is as likely right as those boxes and no others are there. One at the confidence from which on boxes are told
+    counts as likely as not, for where that is high, those below it have more of it than they deserve.
     """
     voters, tiles = _box_tiles(scene, asking.model)
     asking.total = len(tiles)
     pieces = _trusted(asking.model, name, _boxes(asking, scene, name, voters, tiles)[0])
     asking.demand_an_answer(scene, f"boxes of '{name}'")
+    even = _least(asking.model, name) or 0.5
+    chances = sorted((weighed(piece.sure, even) for piece in pieces), reverse=True)
     count = len(_sure_enough(asking.model, name, pieces))
-    surest = sorted((piece.sure for piece in pieces), reverse=True)[:MOST_COMPARED]
-    expected = sum(surest)
-    chance = None if any(piece.confidence is None for piece in pieces) else chance_of_count(count, surest)
+    expected = sum(chances)
+    confidence = None
+    if all(piece.confidence is not None for piece in pieces):
+        chance = chance_of_these(chances[:count], chances[count:])
+        confidence = _as_often_right(asking.model, question, chance, "counted")
     said = []
-    if chance is not None and chance < DOUBTFUL and round(expected) > count:
+    if confidence is not None and confidence < DOUBTFUL and round(expected) > count:
         said = [f"About {expected:.0f} are expected, for some are too faint to be told one by one."]
     boxes = "1 box" if count == 1 else f"{count} boxes"
     step = Step(
@@ -956,10 +966,10 @@ def _counted(asking: _Asking, scene: Scene, name: str) -> tuple[str, float | Non
         answer=f"{boxes} of '{name}', as ground_object tells them.",
         numbers={"count": count, "expected": round(expected, 2), "tiles": asking.read_count},
     )
-    return str(count), chance, step, said
+    return Answer(str(count), confidence), step, said
 
 
-def _measured_share(asking: _Asking, scene: Scene, name: str) -> tuple[str, float | None, Step, list[str]]:
+def _measured_share(asking: _Asking, scene: Scene, question: str, name: str) -> tuple[Answer, Step, list[str]]:
     """The same of how much of what was read the mask of `segment_class` covers, in words. They are as likely right as
     a bound, alike likely anywhere from 0 to 1, from which on pixels were marked, would leave the words as they are.
     """
@@ -969,19 +979,20 @@ def _measured_share(asking: _Asking, scene: Scene, name: str) -> tuple[str, floa
     inside, read, share = _numbers(_mask(asking, [scene], tiles, Task.SEGMENT, name, likelihoods))
     asking.demand_an_answer(scene, f"a mask of '{name}'")
     words = share_in_words(share)
+    chance = chance_of_share(words, likelihoods[::-1].cumsum() / likelihoods.sum())
     step = Step(
         name="mask",
         question=Query(Task.SEGMENT, (None,), name).message,
         answer=f"'{name}' covers {100 * share:.1f} % of what was read, as segment_class marks it.",
         numbers={"fraction": round(share, 6), "pixels": inside, "read_pixels": read, "tiles": asking.read_count},
     )
-    return words, chance_of_share(words, likelihoods[::-1].cumsum() / likelihoods.sum()), step, []
+    return Answer(words, _as_often_right(asking.model, question, chance, "measured")), step, []
 
 
-def _as_often_right(model: VisionModel, question: str, chance: float | None, way: str) -> float | None:
+def _as_often_right(model: VisionModel, question: str, chance: float, way: str) -> float:
     """How often an answer that came about in this way is right, if the model knows; else its chance as it is."""
     trusted: Callable[..., float] | None = getattr(model, "trusted", None)
-    if trusted is None or chance is None:
+    if trusted is None:
         return chance
     return trusted(Query(Task.QUESTION, (None,), question), chance, way=way)
 

@@ -50,6 +50,19 @@ def test_a_particular_kind_strays_from_its_general_one_as_far_as_its_answers_bea
     assert lines_of({"classify": many[:20]}) == {}
 
 
+def test_as_many_generated_scenes_as_one_wants_do_not_drown_the_real_ones() -> None:
+    real, generated = (
+        [(0.5, number % 10 > 0) for number in range(50)],
+        [(0.5, number % 10 == 0) for number in range(50)],
+    )
+    once, often = (lines_of({"classify": real}, {"classify": generated * times}) for times in (1, 100))
+    assert calibrated(0.5, once["classify"]) == pytest.approx(0.5, abs=0.01)
+    assert calibrated(0.5, often["classify"]) == pytest.approx(0.5, abs=0.01)
+    # So few that one alone would count for hundreds do not either.
+    few = lines_of({"classify": [(0.5, True)]}, {"classify": generated * 10})
+    assert calibrated(0.5, few["classify"]) < 0.2
+
+
 def test_a_few_pictures_tell_of_boxes_but_not_of_their_class(shared: Path, tmp_path: Path) -> None:
     model = ScriptedModel({Task.GROUND: "[10, 10, 20, 20]"}, confidence=0.5)
     evaluate.evaluate(model, shared / "data", split="val", names=["boxes"], out=tmp_path)

@@ -283,6 +283,14 @@ def test_silence_a_part_and_what_does_not_count_are_scored_as_such_by_every_exam
     boxes = [exams.Item("0", "car", record, "car", [[0, 0, 2, 2]], ignored=((2, 2, 4, 4),))]
     found = scores("boxes", boxes, [[[0, 0, 2, 2], [2, 2, 4, 4]]])
     assert (found["count error"], found["F1@0.5"], found["AP@0.5"]) == (0, 1, 1)
+    # Boxes of all classes together: one right of three that were told, and of the two that are there.
+    two = [*boxes, exams.Item("1", "tree", record, "tree", [[0, 0, 2, 2]])]
+    lines = EXAMS["boxes"].score(two, [{"answer": [[0, 0, 2, 2]], "confidence": [0.9]},
+                                       {"answer": [[2, 2, 4, 4], [2, 0, 4, 2]], "confidence": [0.1, 0.1]}])  # fmt: skip
+    [both] = [line for line in lines if (line.data, line.metric) == ("all", "F1@0.5")]
+    assert (both.n, both.score) == (2, pytest.approx(2 / 5))
+    assert both.ece is not None
+    assert both.ece.error == pytest.approx(0.1)
     # The first box counts, and only from the threshold on.
     phrases = [exams.Item(str(n), "expressions", record, "the car", [[0, 0, 2, 2]]) for n in range(2)]
     found = scores("grounding", phrases, [[[0, 0, 2, 2], [3, 3, 4, 4]], [[0, 0, 2, 0.8]]])

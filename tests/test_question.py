@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rs_tools.question import (
-    chance_of_count,
     chance_of_share,
+    chance_of_these,
     counted,
     covered,
     share_in_words,
     singular,
+    weighed,
 )
 from training.expressions import plural
 from training.synthetic import BOX_CLASSES
@@ -74,12 +75,24 @@ def test_one_of_several_is_what_several_are_made_of(name: str) -> None:
     assert counted(f"How many {several} are there?") in (name, "")
 
 
-@given(st.lists(st.floats(0, 1), max_size=12))
-def test_some_number_of_objects_is_there(chances: list[float]) -> None:
-    each = [chance_of_count(count, chances) for count in range(len(chances) + 2)]
-    assert sum(each) == pytest.approx(1)
-    assert each[-1] == 0
-    assert sum(count * chance for count, chance in enumerate(each)) == pytest.approx(sum(chances))
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_some_of_the_objects_are_there(chances: list[float]) -> None:
+    every = range(2 ** len(chances))
+    there = [
+        [[c for n, c in enumerate(chances) if bool(which >> n & 1) == told] for told in (True, False)]
+        for which in every
+    ]
+    assert sum(chance_of_these(*these) for these in there) == pytest.approx(1)
+    assert chance_of_these([], []) == 1
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 0.99))
+def test_an_object_at_the_least_confidence_is_as_likely_as_not(one: float, other: float, least: float) -> None:
+    assert weighed(least, least) == pytest.approx(0.5)
+    assert (weighed(one, least) >= 0.5) == (one >= least) or one == pytest.approx(least)
+    assert weighed(one, 0.5) == pytest.approx(one)
+    assert 0 <= weighed(min(one, other), least) <= weighed(max(one, other), least) <= 1
+    assert (weighed(0, least), weighed(1, least)) == (0, 1)
 
 
 def test_a_share_is_told_in_the_words_that_hold_it() -> None:

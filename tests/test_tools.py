@@ -620,6 +620,11 @@ def test_how_many_there_are_is_counted_by_a_model_that_judges_boxes_by_several_w
     few = answer_question(scene, question, model=model)
     assert (few.answer, few.confidence) == ("0", pytest.approx(0.6**8, abs=1e-3))
     assert few.warnings == ["About 3 are expected, for some are too faint to be told one by one."]
+    # The fainter beside the confidence from which on boxes are told, the less is made of them.
+    model.least = lambda query: 0.8
+    few = answer_question(scene, question, model=model)
+    assert (few.answer, few.confidence) == ("0", pytest.approx((6 / 7) ** 8, abs=1e-3))
+    assert (few.steps[0].numbers["expected"], few.warnings) == (pytest.approx(8 / 7, abs=0.01), [])
     # A place is for words, and so is every number of a model that looks once.
     said = says("7")
     said.box_tiles = (96, 150)

@@ -64,16 +64,23 @@ def weathered(item: exams.Item, light: int) -> exams.Item:
 
 
 def fit(
-    confidence: ArrayLike, right: ArrayLike, rest: tuple[float, float] = (1.0, 0.0), strength: float = 1.0
+    confidence: ArrayLike,
+    right: ArrayLike,
+    rest: tuple[float, float] = (1.0, 0.0),
+    strength: float = 1.0,
+    weight: ArrayLike = 1.0,
 ) -> tuple[float, float]:
-    """Slope and offset on the log-odds that make these confidences most likely; `strength` draws towards `rest`."""
+    """Slope and offset on the log-odds that make these confidences most likely; `strength` draws towards `rest`.
+
+    weight: how many answers each counts for.
+    """
     odds = log_odds(np.asarray(confidence, float))
     inputs, wanted = np.stack([odds, np.ones_like(odds)], 1), np.asarray(right, float)
-    line = np.array(rest)
+    line, each = np.array(rest), np.broadcast_to(np.asarray(weight, float), odds.shape)
     for _ in range(50):
         chance = 1 / (1 + np.exp(-inputs @ line))
-        slope = inputs.T @ (chance - wanted) + strength * (line - rest)
-        curve = (inputs * (chance * (1 - chance))[:, None]).T @ inputs + strength * np.eye(2)
+        slope = inputs.T @ (each * (chance - wanted)) + strength * (line - rest)
+        curve = (inputs * (each * chance * (1 - chance))[:, None]).T @ inputs + strength * np.eye(2)
         step = np.linalg.solve(curve, slope)
         line -= step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
     return round(float(line[0]), 4), round(float(line[1]), 4)
@@ -112,18 +119,22 @@ def judged_answers(
     return found
 
 
-def lines_of(told: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[float, float]]:
-    """A line for each kind of answer of which there are enough.
+def lines_of(*folders: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[float, float]]:
+    """A line for each kind of answer of which there are enough; the answers of one folder of data together count as
+    much as those of another, for there are as many generated scenes as one wants.
 
     That of a more particular kind ("ground ship") is drawn towards the one of its general kind ("ground"), which holds
     where there is no other; the fewer its answers, the less it strays.
     """
     lines: dict[str, tuple[float, float]] = {}
-    for kind, answers in sorted(told.items(), key=lambda kind: len(kind[0].split())):
-        sure, right = zip(*answers, strict=True)
+    for kind in sorted(dict.fromkeys(itertools.chain(*folders)), key=lambda kind: len(kind.split())):
+        parts = [folder[kind] for folder in folders if kind in folder]
+        sure, right = zip(*itertools.chain(*parts), strict=True)
+        alike = len(sure) / len(parts)
+        weight = [alike / max(len(part), FEWEST) for part in parts for _ in part]
         general = lines.get(kind.split()[0])
-        if len(answers) >= (FEWEST if general else 2 * FEWEST):
-            lines[kind] = fit(sure, right, general, 4.0) if general else fit(sure, right)
+        if len(sure) >= (FEWEST if general else 2 * FEWEST):
+            lines[kind] = fit(sure, right, *((general, 4.0) if general else ()), weight=weight)
     return lines
 
 
@@ -143,7 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=Path,
         nargs="+",
         required=True,
-        help="folders with one folder per dataset, whose answers count alike; 'synthetic' for generated scenes",
+        help="folders with one folder per dataset, each of which counts as much as any other, however many answers "
+        "it has; 'synthetic' for generated scenes",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/calibrate"), help="where the answers are kept")
     parser.add_argument("--limit", type=int, help="at most this many items per task, drawn by a fixed seed")
@@ -167,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The network's own confidences are what is fitted, of boxes that are not told, too.
         settings.leasts = leasts if name == "questions" else {Task.GROUND.value: LEAST}
         settings.calibration = {kind: line for kind, line in (known | fitted).items() if not _is_fitted_by(name, kind)}
-        told: dict[str, list[tuple[float, bool]]] = {}
+        folders: dict[Path, dict[str, list[tuple[float, bool]]]] = {data: {} for data in given.data}
         for data, light in itertools.product(given.data, range(given.lights + 1)):
             marks = [data.name] * (data != given.data[0]) + [str(light)] * bool(light)
             out = given.out / "-".join([weights[:8], *marks])
@@ -177,11 +189,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )  # fmt: skip
             predictions = evaluate.Predictions.read(out / "predictions.jsonl")
             for kind, answers in judged_answers(predictions, data, [name], given.limit).items():
-                told.setdefault(kind, []).extend(answers)
-        lines = {kind: line for kind, line in lines_of(told).items() if not given.new or kind not in known}
+                folders[data].setdefault(kind, []).extend(answers)
+        found = lines_of(*folders.values())
+        lines = {kind: line for kind, line in found.items() if not given.new or kind not in known}
         fitted |= lines
         for kind, line in lines.items():
-            sure, right = (np.array(column, float) for column in zip(*told[kind], strict=True))
+            answers = itertools.chain(*(told.get(kind, ()) for told in folders.values()))
+            sure, right = (np.array(column, float) for column in zip(*answers, strict=True))
             after = [calibrated(value, line) for value in sure]
             before, now = (100 * metrics.calibration_error(values, right) for values in (sure, after))
             print(f"| {kind} | {len(right)} | {100 * right.mean():.1f} | {before:.1f} | {now:.1f} | {line} |")

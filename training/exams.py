@@ -402,6 +402,8 @@ def _random_boxes(items: list[Item]) -> tuple[list[Any], list[list[float]]]:
 def _score_boxes(items: list[Item], replies: list[Reply]) -> list[Line]:
     lines: list[Line] = []
     per_class: list[tuple[list[Any], list[Any]]] = []
+    matched: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    everyone: list[tuple[float, bool]] = []
     for data, asked, said in by_data(items, replies):
         boxes = [reply["answer"] or [] for reply in said]
         scores = [[1.0 if c is None else c for c in reply["confidence"] or []] for reply in said]
@@ -420,6 +422,8 @@ def _score_boxes(items: list[Item], replies: list[Reply]) -> list[Line]:
         score, floor = _precision_of(ranked, everything), _precision_of(random_ranked, everything)
         lines.append(Line("boxes", name, len(asked), "AP@0.5", score, low, high, floor, unread=unread, blind=blind))
         per_class.append((ranked, random_ranked))
+        matched.append((counts, random_counts))
+        everyone += told
         # A don't-care box may be counted or not, so it is not held against the count.
         truths = [len(item.truth) for item in asked]
         found = [len(part[0]) for part in ranked]
@@ -438,11 +442,16 @@ def _score_boxes(items: list[Item], replies: list[Reply]) -> list[Line]:
                 [_precision_of(pair[blind], some) for pair, some in zip(per_class, places, strict=True) if len(some)]
             )
 
-        everything, unread = np.arange(len(which)), _unread(replies)
+        more: dict[str, Any] = {"unread": _unread(replies), "blind": "as many boxes of true sizes anywhere"}
+        counts, random_counts = (np.concatenate(some) for some in zip(*matched, strict=True))
+        ece = ece_of([c for c, _ in everyone], [hit for _, hit in everyone]) if everyone else None
+        lines.append(
+            total_line("boxes", "all", "F1@0.5", counts, _f1, floor=_f1(random_counts.sum(0)), ece=ece, **more)
+        )
+        everything = np.arange(len(which))
         low, high = metrics.interval(len(which), mean, rounds=300)
         floor = mean(everything, 1)
-        lines.append(Line("boxes", "all", len(which), "mAP@0.5", mean(everything), low, high, floor, unread=unread,
-                          blind="as many boxes of true sizes anywhere"))  # fmt: skip
+        lines.append(Line("boxes", "all", len(which), "mAP@0.5", mean(everything), low, high, floor, **more))
     return lines
 
 
