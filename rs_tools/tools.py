@@ -56,7 +56,7 @@ SHOWN = 2
 GROUP = 16
 """How many tiles are asked at once; progress is told and `cancel` looked at after each group."""
 
-DOUBTFUL = 0.1
+DOUBTFUL = 0.25
 """Where a count is less likely right than this, it is said how many are expected."""
 
 BOUNDS = 100
