@@ -91,7 +91,7 @@ def test_an_object_at_the_least_confidence_is_as_likely_as_not(one: float, other
     assert weighed(least, least) == pytest.approx(0.5)
     assert (weighed(one, least) >= 0.5) == (one >= least) or one == pytest.approx(least)
     assert weighed(one, 0.5) == pytest.approx(one)
-    assert 0 <= weighed(min(one, other), least) <= weighed(max(one, other), least) <= 1
+    assert 0 <= weighed(min(one, other), least) <= weighed(max(one, other), least) + 1e-12 <= 1 + 1e-12
     assert (weighed(0, least), weighed(1, least)) == (0, 1)
 
 

@@ -121,7 +121,7 @@ def judged_answers(
 
 def lines_of(*folders: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[float, float]]:
     """A line for each kind of answer of which there are enough; the answers of one folder of data together count as
-    much as those of another, for there are as many generated scenes as one wants.
+    much as those of another, for there are as many generated scenes as one wants; fewer than `FEWEST` count for less.
 
     That of a more particular kind ("ground ship") is drawn towards the one of its general kind ("ground"), which holds
     where there is no other; the fewer its answers, the less it strays.
