@@ -287,30 +287,6 @@ def test_a_processor_without_instructions_for_bfloat16_is_not_said_to_compute_it
     assert computes_bfloat16(torch.device("cpu")) == ("avx512_bf16" in flags)
 
 
-def test_an_image_is_seen_once_for_many_questions_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    able = RSUniVLM(network().model, network().processor)
-    seen: list[int] = []
-    tower = network().model.vision_tower.encoder
-    handle = tower.register_forward_hook(lambda *call: seen.append(len(call[-1].last_hidden_state)))
-    try:
-        one, two = (Query(Task.SEGMENT, (picture(seed),), "water", ("water",)) for seed in (1, 2))
-        first = able.ask([one])
-        again = able.ask([one, two, replace(one, text="road", labels=("road",))])[0]
-        assert again.text == first[0].text
-        assert sum(seen) == 2
-        monkeypatch.setattr(generation, "KEPT", 0)
-        able.ask([one])
-        assert able.ask([one])[0].text == first[0].text
-        assert sum(seen) == 3
-        monkeypatch.setattr(generation, "KEPT", 2**20)
-        able.ask([one])
-        able.forget()
-        able.ask([one])
-        assert sum(seen) == 5
-    finally:
-        handle.remove()
-
-
 def test_a_question_that_is_too_long_is_refused_with_the_remedy() -> None:
     names = tuple(f"{number} {'x' * 90}" for number in range(60))
     with pytest.raises(TooLong, match="shorten the text"):

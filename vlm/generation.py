@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import platform
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from vlm import checkpoints, text_box
 from vlm.grammar import BoxGrammar, ChoiceGrammar, Grammar, Guide, MaskGrammar, Vocabulary
 from vlm.model import RSUniVLMForConditionalGeneration
 from vlm.pen import BoxPen, MaskPen
+from vlm.prefix import PrefixCache
 from vlm.processing import END_OF_ANSWER, RSUniVLMProcessor, to_rgb
 from vlm.prompts import Answer, Query, Task, TooLong, list_categories, means_one
 from vlm.reader import Memory, boxes
@@ -41,8 +41,6 @@ WORDS = {
 """Most tokens of an answer that no grammar bounds; masks get eight for each cell."""
 MASKS = (Task.SEGMENT, Task.SEGMENT_CHANGE)
 """Tasks whose answer is a mask."""
-KEPT = 2**28
-"""Most bytes of what was seen of images that are kept for further questions."""
 LIKELY = 0.2
 """How sure a box of `vlm.reader.boxes` is at least that the text tells: half of those that are just so sure are right,
 on validation scenes."""
@@ -116,7 +114,7 @@ class _Row:
 @torch.inference_mode()
 def write(
     model: RSUniVLMForConditionalGeneration,
-    batch: dict[str, Tensor],
+    batch: Mapping[str, Any],
     limits: Sequence[int],
     guides: Sequence[Guide[Any] | None] | None = None,
     pens: Sequence[MaskPen | BoxPen | None] = (),
@@ -143,7 +141,7 @@ def write(
     device = model.device
     ends = frozenset(end_tokens(model))
     penalty = float(model.generation_config.repetition_penalty or 1.0)
-    inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+    inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
     granularity = inputs.pop("granularity")
     mask = inputs.pop("attention_mask")
     placed = bool(model.config.cells_at)
@@ -439,7 +437,7 @@ class RSUniVLM:
         self.described_tiles = tuple(map(int, model.config.described_tiles or ()))
         self.mask_grid, self.parts = int(model.config.mask_grid), int(model.config.parts)
         self._lock = threading.Lock()
-        self._seen: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._prefixes = PrefixCache(model)
         self._vocabulary: Vocabulary | None = None
         self._guides: OrderedDict[tuple[str, tuple[str, ...]], Guide[Any]] = OrderedDict()
 
@@ -517,14 +515,13 @@ class RSUniVLM:
         for places in self._batches(order, rows):
             with self._lock:
                 shown = [self._view(queries[place], view) for place in places for view in range(views[place])]
-                batch = dict(self.processor(shown))
-                batch["features"] = self._features(batch.pop("pixel_values"))
+                batch = self.processor(shown)
                 lengths = batch["attention_mask"].sum(dim=1).tolist()
                 firsts = itertools.accumulate([views[place] for place in places[:-1]], initial=0)
                 room = [self.processor.max_rows - int(lengths[first]) for first in firsts]
                 written = write(
                     self.model,
-                    batch,
+                    self._prefixes.begin(batch, [len(query.images) for query in shown]),
                     [min(limits[place], left) for place, left in zip(places, room, strict=True)],
                     [guides[place] for place in places],
                     [self.processor.pen(queries[place].message, queries[place].expert) for place in places],
@@ -559,24 +556,7 @@ class RSUniVLM:
     def forget(self) -> None:
         """Let go of what was seen of images; the next question about one looks at it anew."""
         with self._lock:
-            self._seen.clear()
-
-    @torch.inference_mode()
-    def _features(self, tiles: Tensor) -> Tensor:
-        """`image_features` of tiles (tiles, 3, side, side), on the model's device; those asked about last are kept, so
-        that the next question about the same image need not see it again.
-        """
-        keys = [hashlib.blake2b(tile.numpy(), digest_size=16).digest() for tile in tiles]
-        new = {key: place for place, key in enumerate(keys) if key not in self._seen}
-        if new:
-            found = self.model.image_features(tiles[list(new.values())].to(self.model.device, self.model.dtype))
-            self._seen.update(zip(new, found.unbind(), strict=True))
-        for key in keys:
-            self._seen.move_to_end(key)
-        features = torch.stack([self._seen[key] for key in keys])
-        while len(self._seen) * features[0].nbytes > KEPT:
-            self._seen.popitem(last=False)
-        return features
+            self._prefixes.clear()
 
     def _views(self, query: Query) -> int:
         """In how many views a query's images are shown."""

@@ -592,8 +592,8 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         features: `image_features` of them, in their place.
         granularity: (batch,) integers, in every step. labels: (batch, length), -100 where no loss is wanted.
         num_items_in_batch: divides the summed loss instead of this batch's count (gradient accumulation).
-        aims: (batch, length) of the processor, in every step, for a network with a reader; memory: of its first step;
-        turns, leans: see `vlm.reader.Reading`, only in the first step of an answer.
+        aims: (batch, length) of the processor, in every step, for a network with a reader; memory: of the step that saw
+        the images; turns, leans: see `vlm.reader.Reading`, only in the first step of an answer.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass either input_ids or inputs_embeds")
@@ -659,7 +659,7 @@ class RSUniVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         if input_ids is None or aims is None:
             raise ValueError("a network with a reader needs input_ids and aims: use the processor saved with it")
         if memory is not None:
-            return Reading(aims, memory=memory)
+            return Reading(aims, memory=memory, turns=turns, leans=leans)
         images = input_ids == self.config.image_token_id
         return Reading.begin(aims, embeds, images, self.config.layout.patches**2, turns, leans)
 

@@ -69,6 +69,18 @@ class Memory:
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return Memory(**{name: value[rows] for name, value in kept.items() if value is not None})
 
+    @classmethod
+    def joined(cls, memories: Sequence[Memory]) -> Memory:
+        """One batch of what is kept in several."""
+        names = [name for name in cls.__dataclass_fields__ if getattr(memories[0], name) is not None]
+        return cls(**{name: torch.cat([getattr(memory, name) for memory in memories]) for name in names})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        kept = (getattr(self, name) for name in self.__dataclass_fields__)
+        return sum(value.nbytes for value in kept if value is not None)
+
 
 class Reading:
     """One forward pass, as the reader needs and leaves it.
