@@ -23,8 +23,8 @@ class VisionModel(Protocol):
     `mask_tiles` and `box_tiles`, the sides of several such squares, by all of which together it judges masks and boxes;
     `described_tiles`, those for the boxes of a class among which one is described, if not the same;
     `trusted(query, confidence, way="")`, the confidence in a box to which its answers to a query come together, or in
-    an answer to which its boxes were "counted", or its mask "measured"; and `least(query)`, the confidence from which
-    on a box is told.
+    an answer to which the boxes of a class were counted ("counted car"), or its mask "measured"; and `least(query)`,
+    the confidence from which on a box is told.
     """
 
     @property

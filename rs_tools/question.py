@@ -67,6 +67,14 @@ def closer_look(question: str, model: Any) -> tuple[Literal["counted", "measured
     return "", ""
 
 
+def way_of(question: str, model: Any) -> str:
+    """How the answer to a question comes about, as a model's `trusted` is told: "counted car", "measured"; "" where
+    it is said in words. Each class is counted with a chance of its own, and masks measure all of them about alike.
+    """
+    way, name = closer_look(question, model)
+    return f"{way} {name.lower()}" if way == "counted" else way
+
+
 def _class(found: re.Match[str] | None) -> str:
     name = "" if found is None else " ".join(next(name for name in found.groups() if name).split())
     plain = name and class_of(name) == name and not COMPARES.search(name) and not _NOT_ONE_CLASS.search(name)

@@ -27,7 +27,7 @@ from rs_tools.description import COMPARES, class_of, meant, places_alone
 from rs_tools.errors import Cancelled, InvalidInput, RasterError, UnreadableAnswer
 from rs_tools.geometry import Box, Grid, Window, dilate, outlines
 from rs_tools.model import VisionModel, load_model
-from rs_tools.question import chance_of_share, chance_of_these, closer_look, share_in_words, weighed
+from rs_tools.question import chance_of_share, chance_of_these, closer_look, share_in_words, way_of, weighed
 from rs_tools.raster import UNREAD, ImageInput, Scene, View, open_pair, open_scene
 from rs_tools.results import (
     ANY_CHANGES,
@@ -955,7 +955,7 @@ def _counted(asking: _Asking, scene: Scene, question: str, name: str) -> tuple[A
     confidence = None
     if all(piece.confidence is not None for piece in pieces):
         chance = chance_of_these(chances[:count], chances[count:])
-        confidence = _as_often_right(asking.model, question, chance, "counted")
+        confidence = _as_often_right(asking.model, question, chance)
     said = []
     if confidence is not None and confidence < DOUBTFUL and round(expected) > count:
         said = [f"About {expected:.0f} are expected, for some are too faint to be told one by one."]
@@ -986,15 +986,15 @@ def _measured_share(asking: _Asking, scene: Scene, question: str, name: str) -> 
         answer=f"'{name}' covers {100 * share:.1f} % of what was read, as segment_class marks it.",
         numbers={"fraction": round(share, 6), "pixels": inside, "read_pixels": read, "tiles": asking.read_count},
     )
-    return Answer(words, _as_often_right(asking.model, question, chance, "measured")), step, []
+    return Answer(words, _as_often_right(asking.model, question, chance)), step, []
 
 
-def _as_often_right(model: VisionModel, question: str, chance: float, way: str) -> float:
-    """How often an answer that came about in this way is right, if the model knows; else its chance as it is."""
+def _as_often_right(model: VisionModel, question: str, chance: float) -> float:
+    """How often an answer that came about as this one does is right, if the model knows; else its chance as it is."""
     trusted: Callable[..., float] | None = getattr(model, "trusted", None)
     if trusted is None:
         return chance
-    return trusted(Query(Task.QUESTION, (None,), question), chance, way=way)
+    return trusted(Query(Task.QUESTION, (None,), question), chance, way=way_of(question, model))
 
 
 # Change -------------------------------------------------------------------------------------------------------------

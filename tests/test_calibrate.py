@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_network import tiny_network
 
+from rs_tools.question import way_of
 from rs_tools.testing import ScriptedModel
 from training import evaluate, exams, metrics
 from training.calibrate import fit, judged_answers, lines_of, main, weathered
@@ -63,6 +64,15 @@ def test_as_many_generated_scenes_as_one_wants_do_not_drown_the_real_ones() -> N
     assert calibrated(0.5, few["classify"]) < 0.2
 
 
+def test_generated_scenes_alone_do_not_tell_how_often_a_class_is_counted_right() -> None:
+    counts = {f"question counted{name}": [(0.5, number % 4 > 0) for number in range(60)] for name in ("", " ship")}
+    wrong = {"question counted": [(0.5, True)] * 60, "question counted car": [(0.5, False)] * 60}
+    lines = lines_of(counts, counts | wrong)
+    assert set(lines) == {"question counted", "question counted ship"}
+    assert lines["question counted ship"] != lines["question counted"]
+    assert set(lines_of(counts | wrong)) == {"question counted", "question counted ship", "question counted car"}
+
+
 def test_a_few_pictures_tell_of_boxes_but_not_of_their_class(shared: Path, tmp_path: Path) -> None:
     model = ScriptedModel({Task.GROUND: "[10, 10, 20, 20]"}, confidence=0.5)
     evaluate.evaluate(model, shared / "data", split="val", names=["boxes"], out=tmp_path)
@@ -89,6 +99,18 @@ def test_boxes_are_calibrated_by_class_and_apart_from_one_that_is_described() ->
     assert asked[0] == asked[1]
     assert len({kinds[0] for kinds in asked}) == 3
     assert ["ground" in kinds for kinds in asked] == [True, True, True, False]
+
+
+def test_counts_are_calibrated_by_class_and_apart_from_what_is_measured_or_said() -> None:
+    model = ScriptedModel({})
+    model.box_tiles = model.mask_tiles = (96, 150)
+    questions = ("How many Storage Tanks are there?", "How much of the image is water?", "Is there a river?")
+    ways = [way_of(question, model) for question in questions]
+    assert ways == ["counted storage tank", "measured", ""]
+    kinds = [kinds_of_answer(Task.QUESTION, question, "2", way) for question, way in zip(questions, ways, strict=True)]
+    assert kinds[0] == ("question counted storage tank", "question counted")
+    assert kinds[1] == ("question measured",)
+    assert kinds[2] == ("question with a number", "question")
 
 
 def test_the_most_particular_line_is_the_one_that_holds() -> None:

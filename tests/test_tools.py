@@ -609,7 +609,7 @@ def test_how_many_there_are_is_counted_by_a_model_that_judges_boxes_by_several_w
     chances = [box.confidence for box in found.boxes]
     assert answered.confidence == pytest.approx(float(np.prod(chances)), abs=1e-3)
     # What the model thinks of boxes, of how many of them to tell, and of counts, holds.
-    model.trusted = lambda query, confidence, way="": {"": 0.9, "counted": 0.25}[way]
+    model.trusted = lambda query, confidence, way="": {"": 0.9, "counted ship": 0.25}[way]
     assert answer_question(scene, question, model=model).confidence == 0.25
     model.least = lambda query: 0.95
     assert answer_question(scene, question, model=model).answer == "0"

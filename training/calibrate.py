@@ -25,7 +25,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rs_tools.question import closer_look
+from rs_tools.question import way_of
 from training import evaluate, exams, metrics
 from training.samples import Augmentation, recolour
 from vlm.generation import RSUniVLM, calibrated, kinds_of_answer
@@ -95,27 +95,34 @@ def log_odds(confidence: np.ndarray) -> np.ndarray:
 def judged_answers(
     predictions: evaluate.Predictions, data: Path, names: Sequence[str], limit: int | None
 ) -> dict[str, list[tuple[float, bool]]]:
-    """Confidence and whether it was right, by kind of answer; where few images were asked about, of the most general
-    kind alone.
+    """Confidence and whether it was right, by kind of answer: the most general one, and those more particular that
+    answer enough items.
     """
     found: dict[str, list[tuple[float, bool]]] = {}
     judges = SimpleNamespace(**predictions.run)
     for name in names:
         items, replies = predictions.of(name, evaluate.items_of(name, data, predictions.run["split"], limit))
         for _, scored, where, rows in evaluate.judged(name, items, replies) if items else ():
-            asked = items[where[0]].ask
-            told = [(asked, "", *sure) for sure in scored.sure or ()]
+            told = [({*where}, items[where[0]].ask, "", *sure) for sure in scored.sure or ()]
             if scored.sure is None:
                 told = [
-                    (items[place].ask, str(row["answer"]), case.confidence, case.right)
+                    ({place}, items[place].ask, str(row["answer"]), case.confidence, case.right)
                     for place, case, row in zip(where, scored.cases, rows, strict=True)
                     if case.confidence is not None and case.right is not None
                 ]
-            kinds = slice(0 if len(where) >= FEWEST_ASKED else -1, None)
-            for question, answer, sure, right in told:
-                way = closer_look(question, judges)[0] if name == "questions" else ""
-                for kind in kinds_of_answer(EXAMS[name], question, answer, way)[kinds]:
-                    found.setdefault(kind, []).append((sure, right))
+            answers: dict[str, list[tuple[float, bool]]] = {}
+            about: dict[str, set[int]] = {}
+            general = set()
+            for places, question, answer, sure, right in told:
+                way = way_of(question, judges) if name == "questions" else ""
+                kinds = kinds_of_answer(EXAMS[name], question, answer, way)
+                general.add(kinds[-1])
+                for kind in kinds:
+                    answers.setdefault(kind, []).append((sure, right))
+                    about.setdefault(kind, set()).update(places)
+            for kind, some in answers.items():
+                if kind in general or len(about[kind]) >= FEWEST_ASKED:
+                    found.setdefault(kind, []).extend(some)
     return found
 
 
@@ -123,8 +130,9 @@ def lines_of(*folders: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[f
     """A line for each kind of answer of which there are enough; the answers of one folder of data together count as
     much as those of another, for there are as many generated scenes as one wants; fewer than `FEWEST` count for less.
 
-    That of a more particular kind ("ground ship") is drawn towards the one of its general kind ("ground"), which holds
-    where there is no other; the fewer its answers, the less it strays.
+    That of a more particular kind ("ground ship", "question counted ship") is drawn towards the one of its general kind
+    ("ground", "question counted"), which holds where there is no other; the fewer its answers, the less it strays. It
+    has one only if every folder tells of it: generated cars are not like real ones.
     """
     lines: dict[str, tuple[float, float]] = {}
     for kind in sorted(dict.fromkeys(itertools.chain(*folders)), key=lambda kind: len(kind.split())):
@@ -132,10 +140,18 @@ def lines_of(*folders: dict[str, list[tuple[float, bool]]]) -> dict[str, tuple[f
         sure, right = zip(*itertools.chain(*parts), strict=True)
         alike = len(sure) / len(parts)
         weight = [alike / max(len(part), FEWEST) for part in parts for _ in part]
-        general = lines.get(kind.split()[0])
+        general = next((lines[one] for one in _more_general(kind) if one in lines), None)
+        if general and len(parts) < len(folders):
+            continue
         if len(sure) >= (FEWEST if general else 2 * FEWEST):
             lines[kind] = fit(sure, right, *((general, 4.0) if general else ()), weight=weight)
     return lines
+
+
+def _more_general(kind: str) -> list[str]:
+    """Kinds of answers of which this is one: "question counted" and "question" for "question counted ship"."""
+    words = kind.split()
+    return [" ".join(words[:count]) for count in range(len(words) - 1, 0, -1)]
 
 
 def _is_fitted_by(name: str, kind: str) -> bool:

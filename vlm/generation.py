@@ -355,10 +355,11 @@ def kinds_of_answer(task: Task, asked: str, text: str, way: str = "") -> tuple[s
     """Under which names the settings of an answer may stand in a configuration (`calibration`, `leans`, `leasts`), the
     most particular first: numbers and shares are right less often than other words, each class of objects and of masks
     has its own chance, and one object that is described is none of these. way: how an answer came about that the
-    network did not write itself, such as "counted": only what has come about in the same way is like it.
+    network did not write itself, such as "measured", or of what as well, such as "counted storage tank": only what has
+    come about in the same way is like it.
     """
     if way:
-        return (f"{task.value} {way}",)
+        return tuple(dict.fromkeys((f"{task.value} {way}", f"{task.value} {way.split()[0]}")))
     if task == Task.QUESTION:
         share = "percent" in text or text.strip() == "none"
         what = "with a number" if text.strip().isdigit() else "with a share" if share else "in words"
