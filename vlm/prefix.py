@@ -133,7 +133,7 @@ class PrefixCache:
         found: dict[str, Any] = {
             name: batch[name][:, -rest:] for name in ("input_ids", "position_ids", "aims") if name in batch
         }
-        found["input_ids"] = found["input_ids"].masked_fill(~own, 0)  # the images, which other rows here had longer ago
+        found["input_ids"] = found["input_ids"].masked_fill(~own, 0)  # Before a shorter question its image still shows.
         found["attention_mask"] = torch.cat([before, own], 1).long()
         found["granularity"] = batch["granularity"]
         found = {name: tensor.to(device) for name, tensor in found.items()}
