@@ -287,6 +287,27 @@ def test_a_processor_without_instructions_for_bfloat16_is_not_said_to_compute_it
     assert computes_bfloat16(torch.device("cpu")) == ("avx512_bf16" in flags)
 
 
+@pytest.mark.parametrize("reader", [0, 8])
+def test_a_network_answers_as_it_did_about_an_image_that_it_has_read_or_forgotten(reader: int) -> None:
+    words = merging_tokenizer(grid=GRID)
+    torch.manual_seed(0)
+    placed = {"cells_at": 700, "reader": reader, "mask_grid": 4, "views": 4} if reader else {}
+    model = RSUniVLMForConditionalGeneration(tiny_config(words, **placed))
+    stir(model, 9)
+    model.generation_config.eos_token_id = end_tokens(network().model)[0]
+    able = RSUniVLM(model, RSUniVLMProcessor.of(model.config, words))
+    seen: list[int] = []
+    model.vision_tower.encoder.register_forward_hook(lambda *call: seen.append(len(call[-1].last_hidden_state)))
+    first, counts = able.ask(queries(), max_new_tokens=40), [sum(seen)]
+    for forgets in (False, True):
+        if forgets:
+            able.forget()
+        for one, other in zip(first, able.ask(queries(), max_new_tokens=40), strict=True):
+            assert (one.text, one.each) == (other.text, pytest.approx(other.each, abs=1e-4))
+        counts.append(sum(seen))
+    assert counts == [counts[0], counts[0], 2 * counts[0]]
+
+
 def test_a_question_that_is_too_long_is_refused_with_the_remedy() -> None:
     names = tuple(f"{number} {'x' * 90}" for number in range(60))
     with pytest.raises(TooLong, match="shorten the text"):
